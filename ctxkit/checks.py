@@ -1,0 +1,147 @@
+"""The rules between the sections of a recipe; each fault names its place, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ctxkit import layers, recipe
+from ctxkit.errors import Fault, RecipeError
+from ctxkit.host import Host
+from ctxkit.recipe import MODEL, Located, Stage
+from ctxkit.registry import Registry
+from ctxkit.settings import effective, sft_settings
+from ctxkit.sft_fields import sft_fields
+
+OWNED = {
+    "output_dir": "ctxkit writes into the run directory; choose it with `ctxkit run --run-dir`",
+    "resume_from_checkpoint": "ctxkit continues by itself: type the same command again",
+    "model_init_kwargs": "write these values into the `model` section",
+    "dataset_kwargs": "the data section prepares the chunks",
+    "logging_nan_inf_filter": "ctxkit must see a loss that is not finite",
+    "disable_tqdm": "ctxkit shows its own progress; it is quiet where there is no terminal",
+    "hub_token": "it would lie in clear in every checkpoint; log in with `hf auth login`, or set HF_TOKEN",
+    "push_to_hub_token": "it would lie in clear in every checkpoint; log in with `hf auth login`, or set HF_TOKEN",
+    "eval_strategy": "a stage has no eval dataset; write what to measure into `evals`",
+    "load_best_model_at_end": "a stage has no eval dataset to choose by",
+    "save_only_model": "a stage that was interrupted could not go on where it was",
+    "enable_jit_checkpoint": "ctxkit saves at the end of the step when it is told to stop, which resumes exactly",
+}
+"""Fields of SFTConfig that a recipe cannot set, with the reason."""
+
+
+def load(file: Path, registry: Registry, host: Host, sets: tuple[str, ...] = ()) -> Located:
+    """Read, build and check a recipe: the one way in for every command.
+
+    Raises:
+        RecipeError: with every fault that was found.
+    """
+    located = recipe.build(layers.read(file, sets), registry, file)
+    faults = [fault for rule in _RULES for fault in rule(located)]
+    if not faults:
+        plain = {**located.recipe.model_dump(mode="json", by_alias=True)}
+        faults = [fault for found in host.hook.ctxkit_check(recipe=plain) for fault in found]
+    if faults:
+        raise RecipeError(faults)
+    return located
+
+
+def warnings(located: Located) -> list[Fault]:
+    """Return what is allowed but may be a mistake."""
+    return [fault for stage in located.recipe.stages for fault in _unscaled(located, stage)]
+
+
+def original_window(located: Located) -> int | None:
+    """Return the pre-training window in tokens where the recipe itself says it; None needs the model's config."""
+    model = located.recipe.model
+    if model.original_max_position_embeddings:
+        return model.original_max_position_embeddings
+    return (model.config or {}).get("max_position_embeddings")
+
+
+def _model(located: Located) -> Iterator[Fault]:
+    model, tokenizer = located.recipe.model, located.recipe.tokenizer
+    if (model.name_or_path is None) == (model.config is None):
+        yield located.fault(None, ("model",), "needs `name_or_path` or `config`, and not both")
+    if model.config is not None and "model_type" not in model.config:
+        yield located.fault(None, ("model", "config"), "needs a `model_type`", "such as llama")
+    if model.config is not None and not (tokenizer.name_or_path or tokenizer.train):
+        yield located.fault(None, ("model", "config"), "a fresh model has no tokenizer", "add a `tokenizer` section")
+    if tokenizer.name_or_path and tokenizer.train:
+        yield located.fault(None, ("tokenizer",), "has `name_or_path` and `train`; one of them")
+
+
+def _stages(located: Located) -> Iterator[Fault]:
+    seen: list[str] = []
+    for stage in located.recipe.stages:
+        if stage.name == MODEL:
+            yield located.fault(stage.name, ("name",), f"`{MODEL}` is what `from` calls the model itself; another name")
+        if stage.from_ not in (None, MODEL, *seen):
+            hint = f"before it come {', '.join(seen)}" if seen else f"it is the first; `from: {MODEL}` is the model itself"
+            yield located.fault(stage.name, ("from",), f"no stage before it is named `{stage.from_}`", hint)
+        seen.append(stage.name)
+    if located.recipe.result not in (None, *seen):
+        yield located.fault(None, ("result",), "no stage has this name", f"the stages are {', '.join(seen)}")
+
+
+def _train(located: Located) -> Iterator[Fault]:
+    fields = sft_fields()
+    for stage in located.recipe.stages:
+        for key, value in stage.train.items():
+            if key in OWNED:
+                yield _key_fault(located, stage, key, "cannot be set here", OWNED[key])
+            elif key not in fields:
+                near = difflib.get_close_matches(key, fields, n=1)
+                hint = f"did you mean `{near[0]}`?" if near else "it takes the fields of TRL's SFTConfig"
+                yield _key_fault(located, stage, key, "SFTConfig has no such field", hint)
+            elif message := fields[key].fault(value):
+                yield located.fault(stage.name, ("train", key), message)
+
+
+def _lengths(located: Located) -> Iterator[Fault]:
+    for stage in located.recipe.stages:
+        length = stage.data.chunker.length
+        stated = stage.train.get("max_length", length)
+        if isinstance(stated, int) and length > stated:
+            message = f"chunks of up to {length} tokens would be cut to train.max_length, {stated} tokens"
+            yield located.fault(stage.name, ("data", "chunker", "length"), message, "leave train.max_length out")
+        original = original_window(located)
+        if stage.rope is not None and original and length > stage.rope.window(original):
+            window = stage.rope.window(original)
+            message = f"chunks of up to {length} tokens exceed the extended window of {window} tokens"
+            yield located.fault(stage.name, ("data", "chunker", "length"), message, "raise rope.factor")
+
+
+def _weights(located: Located) -> Iterator[Fault]:
+    for stage in located.recipe.stages:
+        weighted = [source.weight is not None for source in stage.data.sources]
+        if any(weighted) and not all(weighted):
+            index = weighted.index(False)
+            yield located.fault(stage.name, ("data", "sources", index), "has no `weight`, but another source has")
+
+
+def _steps(located: Located) -> Iterator[Fault]:
+    for stage in located.recipe.stages:
+        steps = effective(sft_settings(located, stage), "save_steps")
+        if isinstance(steps, int | float) and steps <= 0:
+            yield located.fault(stage.name, ("train", "save_steps"), "needs a number above 0")
+
+
+def _unscaled(located: Located, stage: Stage) -> Iterator[Fault]:
+    original, ancestor = original_window(located), stage
+    while ancestor.rope is None and (parent := located.recipe.parent(ancestor)):
+        ancestor = parent
+    if ancestor.rope is None and original and stage.data.chunker.length > original:
+        length = stage.data.chunker.length
+        message = f"stage {stage.name} trains on {length} tokens, beyond the window of {original}, without RoPE scaling"
+        yield located.fault(stage.name, ("data", "chunker", "length"), message, "right for a control, else add `rope`")
+
+
+def _key_fault(located: Located, stage: Stage, key: str, message: str, hint: str) -> Fault:
+    node = located.stages[stage.name].nearest(("train", key))[0]
+    fault = located.fault(stage.name, ("train", key), message, hint)
+    return Fault(fault.path, message, hint, node.key_origin or node.origin)
+
+
+_RULES: tuple[Callable[[Located], Iterator[Fault]], ...] = (_model, _stages, _train, _lengths, _weights, _steps)

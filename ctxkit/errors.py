@@ -1,0 +1,120 @@
+"""The exit codes, and every way in which ctxkit tells a person that something is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the exit status of a command means; documented in `docs/exit-codes.md`."""
+
+    DONE = 0
+    FAILED = 1
+    RECIPE = 2
+    DATA = 3
+    RESUME = 4
+    NOT_FINITE = 5
+    DISK = 6
+    PREEMPTED = 75
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value was written: a file with line and column (both from 1), or a `--set` on the command line."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+    length: int = 1
+    text: str = ""
+    """The source line, for the caret beneath it."""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong in a recipe: where, what, and how to mend it."""
+
+    path: tuple[str | int, ...]
+    message: str
+    hint: str = ""
+    origin: Origin | None = None
+
+    @property
+    def dotted(self) -> str:
+        """The path as a person writes it with `--set`: `data.sources.0.kind`."""
+        return ".".join(str(part) for part in self.path)
+
+    def render(self) -> str:
+        """Return `file:line:column: path: message; hint`, then the source line with a caret beneath."""
+        head = f"{self.origin}: " if self.origin else ""
+        where = f"{self.dotted}: " if self.path else ""
+        hint = f"; {self.hint}" if self.hint else ""
+        lines = [f"{head}{where}{self.message}{hint}"]
+        if self.origin and self.origin.text.strip():
+            lines.append(f"    {self.origin.text}")
+            lines.append("    " + " " * (self.origin.column - 1) + "^" * max(self.origin.length, 1))
+        return "\n".join(lines)
+
+
+@dataclass(eq=False)
+class CtxkitError(Exception):
+    """An error whose text is written for the person who reads it; the command line prints it without a traceback."""
+
+    message: str
+    hint: str = ""
+    exit_code: ExitCode = field(default=ExitCode.FAILED, kw_only=True)
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class RecipeError(CtxkitError):
+    """A recipe, an option or a plugin it names cannot be used; carries every fault that was found."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        """Collect the faults; duplicates, as a fault shared by several stages gives, are said once."""
+        self.faults = tuple({(fault.origin, fault.message): fault for fault in faults}.values())
+        count = len(self.faults)
+        text = "\n".join(fault.render() for fault in self.faults)
+        super().__init__(text, f"{count} fault{'s' if count != 1 else ''} found", exit_code=ExitCode.RECIPE)
+
+
+class DataError(CtxkitError):
+    """The data cannot be read, or nothing is left to train or evaluate on."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        """Say what is wrong with which source, and how to mend it."""
+        super().__init__(message, hint, exit_code=ExitCode.DATA)
+
+
+class ResumeError(CtxkitError):
+    """A run directory cannot be continued as asked."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        """Say what changed or is missing, and how to go on."""
+        super().__init__(message, hint, exit_code=ExitCode.RESUME)
+
+
+class NotFiniteError(CtxkitError):
+    """Training produced a loss or weights that are not finite; the last good checkpoint is kept."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        """Say at which step, and what usually helps."""
+        super().__init__(message, hint, exit_code=ExitCode.NOT_FINITE)
+
+
+class DiskError(CtxkitError):
+    """The output cannot be written: no space, no permission, or not a directory."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        """Say which path and how many bytes are missing."""
+        super().__init__(message, hint, exit_code=ExitCode.DISK)
+
+
+class StoppedError(CtxkitError):
+    """A signal asked the run to stop; everything finished so far is saved, and the same command goes on."""

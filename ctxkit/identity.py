@@ -1,0 +1,40 @@
+"""What makes two runs the same: the resolved recipe, and the source of every component that it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from ctxkit.provenance import source_hash
+from ctxkit.recipe import Recipe
+from ctxkit.registry import Registry, kind_of
+from ctxkit.spec import SLOTS, Options
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """Return a resolved recipe as plain values, its stages spelled out."""
+    return recipe.model_dump(mode="json", by_alias=True)
+
+
+def components(recipe: Recipe, registry: Registry) -> dict[str, str]:
+    """Return the hash of the source of every component that a recipe uses, by `slot:kind (plugin)`."""
+    found = {}
+    for options in _used(recipe):
+        cls = type(options)
+        slot, kind = cls.slot, kind_of(cls)  # type: ignore[attr-defined] # only slot classes are found
+        found[f"{slot}:{kind} ({registry.origins[slot, kind].origin})"] = source_hash(cls)
+    return dict(sorted(found.items()))
+
+
+def _used(value: object) -> Iterator[Options]:
+    """Yield every component below a value, those inside other components included."""
+    if isinstance(value, Options) and getattr(value, "slot", None) in SLOTS:
+        yield value
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _used(getattr(value, name))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _used(item)

@@ -1,0 +1,168 @@
+"""A recipe as a tree of values that know where they were written: reading, `extends`, `--set`, stage overlays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ctxkit import yaml_core
+from ctxkit.errors import Fault, Origin, RecipeError
+
+Path_: TypeAlias = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value of a recipe with the place it came from."""
+
+    value: Any
+    """A scalar, a `dict[str, Node]` or a `list[Node]`."""
+    origin: Origin
+    key_origin: Origin | None = None
+    """Where the key of this value stands, for faults about the key itself."""
+
+    def plain(self) -> Any:  # noqa: ANN401 - YAML values
+        """Return the value without origins."""
+        if isinstance(self.value, dict):
+            return {key: child.plain() for key, child in self.value.items()}
+        if isinstance(self.value, list):
+            return [child.plain() for child in self.value]
+        return self.value
+
+    def child(self, part: str | int) -> Node | None:
+        """Return the value under a key, or the item at an index or, in a list of named mappings, of that name."""
+        if isinstance(self.value, dict):
+            return self.value.get(str(part))
+        if isinstance(self.value, list):
+            index = _index(self.value, part)
+            return self.value[index] if index is not None else None
+        return None
+
+    def nearest(self, path: Path_) -> tuple[Node, Path_]:
+        """Return the deepest node along a path, and the part of the path that leads to it."""
+        node, taken = self, ()
+        for part in path:
+            child = node.child(part)
+            if child is None:
+                # pydantic puts parts into a location that are not in the document, such as the tag of a union.
+                continue
+            node, taken = child, (*taken, part)
+        return node, taken
+
+
+def read(path: Path, sets: Sequence[str] = ()) -> Node:
+    """Read a recipe with all that it extends, then apply `--set key=value` in order; the later wins.
+
+    Raises:
+        RecipeError: a file is missing or no YAML mapping, `extends` runs in a circle, or a `--set` leads nowhere.
+    """
+    node = _read_extended(path, ())
+    for number, assignment in enumerate(sets, start=1):
+        node = _assign(node, assignment, number)
+    return node
+
+
+def merge(base: Node, over: Node) -> Node:
+    """Lay one tree over another: mappings merge key by key, anything else replaces.
+
+    A mapping that names another `kind` than the one beneath it replaces it whole, because the options of one component
+    mean nothing to another.
+    """
+    if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
+        return over
+    kinds = [side.value["kind"].value for side in (base, over) if "kind" in side.value]
+    if len(kinds) == 2 and kinds[0] != kinds[1]:  # noqa: PLR2004 - both sides
+        return over
+    merged = dict(base.value)
+    for key, child in over.value.items():
+        merged[key] = merge(merged[key], child) if key in merged else child
+    return Node(merged, over.origin, over.key_origin)
+
+
+def _read_extended(path: Path, above: tuple[Path, ...]) -> Node:
+    resolved = path.resolve()
+    if resolved in above:
+        chain = " -> ".join(file.name for file in (*above, resolved))
+        raise RecipeError([Fault(("extends",), f"recipes extend each other in a circle: {chain}", origin=Origin(str(path)))])
+    node = _read_file(path)
+    extends = node.value.pop("extends", None)
+    base: Node | None = None
+    for item in _extended(extends):
+        layer = _read_extended(path.parent / item.value, (*above, resolved))
+        base = merge(base, layer) if base else layer
+    return merge(base, node) if base else node
+
+
+def _read_file(path: Path) -> Node:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError([Fault((), "there is no such file", origin=Origin(str(path)))]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError([Fault((), f"the file cannot be read: {error}", origin=Origin(str(path)))]) from None
+    node = _nodes(yaml_core.parse(text, str(path)))
+    if not isinstance(node.value, dict):
+        raise RecipeError([Fault((), "a recipe is a mapping of keys to values", origin=node.origin)])
+    return node
+
+
+def _nodes(parsed: yaml_core.Parsed, key_origin: Origin | None = None) -> Node:
+    value = parsed.value
+    if isinstance(value, dict):
+        value = {key: _nodes(child, child.key_origin) for key, child in value.items()}
+    elif isinstance(value, list):
+        value = [_nodes(child) for child in value]
+    return Node(value, parsed.origin, key_origin)
+
+
+def _extended(extends: Node | None) -> list[Node]:
+    if extends is None:
+        return []
+    items = extends.value if isinstance(extends.value, list) else [extends]
+    for item in items:
+        if not isinstance(item.value, str):
+            raise RecipeError([Fault(("extends",), "needs a path or a list of paths", origin=item.origin)])
+    return list(items)
+
+
+def _assign(root: Node, assignment: str, number: int) -> Node:
+    origin = Origin(f"--set {assignment}")
+    key, equals, text = assignment.partition("=")
+    if not (equals and key):
+        raise RecipeError([Fault((), "needs the form key=value", "such as train.max_steps=10", Origin(f"--set {assignment}"))])
+    value = _relabelled(_nodes(yaml_core.parse(text, f"--set, number {number}")), origin)
+    return _assigned(root, tuple(key.split(".")), value, key, origin)
+
+
+def _assigned(node: Node, parts: tuple[str, ...], value: Node, key: str, origin: Origin) -> Node:
+    part, rest = parts[0], parts[1:]
+    if isinstance(node.value, list):
+        index = _index(node.value, part)
+        if index is None:
+            raise RecipeError([Fault((), f"there is no item '{part}' in the list that {key} goes through", origin=origin)])
+        items = list(node.value)
+        items[index] = _assigned(items[index], rest, value, key, origin) if rest else value
+        return Node(items, node.origin, node.key_origin)
+    children = dict(node.value) if isinstance(node.value, dict) else {}
+    below = children.get(part, Node({}, origin, origin))
+    children[part] = _assigned(below, rest, value, key, origin) if rest else Node(value.value, origin, origin)
+    return Node(children, node.origin, node.key_origin)
+
+
+def _relabelled(node: Node, origin: Origin) -> Node:
+    value = node.value
+    if isinstance(value, dict):
+        value = {key: _relabelled(child, origin) for key, child in value.items()}
+    elif isinstance(value, list):
+        value = [_relabelled(child, origin) for child in value]
+    return Node(value, origin, origin)
+
+
+def _index(items: list[Node], part: str | int) -> int | None:
+    """Return the index that a number or the `name` of an item means."""
+    if isinstance(part, str) and not part.isdigit():
+        names = [item.value.get("name") if isinstance(item.value, dict) else None for item in items]
+        return next((i for i, name in enumerate(names) if name is not None and name.value == part), None)
+    return int(part) if int(part) < len(items) else None

@@ -1,0 +1,51 @@
+"""The installed components as a table."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from ctxkit.host import Host
+from ctxkit.registry import Registry
+from ctxkit.spec import SLOTS
+
+
+def listing(host: Host, registry: Registry) -> dict[str, Any]:
+    """Return components by slot, plugins with their origin, and faults, as plain values."""
+    components = {
+        slot: {
+            kind: {
+                "summary": (inspect.getdoc(cls) or "").partition("\n")[0],
+                "plugin": registry.origins[slot, kind].name,
+                "origin": registry.origins[slot, kind].origin,
+            }
+            for kind, cls in sorted(registry.components[slot].items())
+        }
+        for slot in SLOTS
+    }
+    plugins = [
+        {"name": plugin.name, "origin": plugin.origin, "module": plugin.module, "state": _state(plugin.fault, plugin.disabled)}
+        for plugin in host.plugins
+    ]
+    return {"components": components, "plugins": plugins, "faults": list(registry.faults)}
+
+
+def render(listed: dict[str, Any]) -> str:
+    """Return the listing for a terminal."""
+    rows = [
+        (slot, kind, found["summary"], f"{found['plugin']} ({found['origin']})")
+        for slot, kinds in listed["components"].items()
+        for kind, found in kinds.items()
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)] if rows else []
+    lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
+    disabled = [plugin["name"] for plugin in listed["plugins"] if plugin["state"] == "disabled"]
+    if disabled:
+        lines += ["", f"disabled: {', '.join(disabled)}"]
+    if listed["faults"]:
+        lines += ["", "cannot be used:", *(f"  {fault}" for fault in listed["faults"])]
+    return "\n".join(lines)
+
+
+def _state(fault: str, disabled: bool) -> str:  # noqa: FBT001
+    return "disabled" if disabled else "broken" if fault else "loaded"

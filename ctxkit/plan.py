@@ -1,0 +1,107 @@
+"""A checked recipe as text or JSON: every value with its origin, tokens per step, and the line that launches it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ctxkit import checks
+from ctxkit.launch import launch_line
+from ctxkit.layers import Node
+from ctxkit.recipe import MODEL, Located, Stage
+from ctxkit.settings import effective, seed, sft_settings, tokens_per_step
+
+
+def plan(located: Located) -> dict[str, Any]:
+    """Return the plan as plain values; lengths and counts in tokens."""
+    recipe, original = located.recipe, checks.original_window(located)
+    launch = recipe.launch
+    return {
+        "name": recipe.name,
+        "model": recipe.model.name_or_path or f"fresh {(recipe.model.config or {}).get('model_type')}",
+        "original_window": original,
+        "num_processes": launch.num_processes,
+        "launch": launch_line(str(located.file), launch.num_processes, launch.config_file),
+        "result": recipe.result_stage.name,
+        "stages": [_stage(located, stage, original) for stage in recipe.stages],
+        "values": {**_values(located.head, ""), **_stage_values(located)},
+    }
+
+
+def render(planned: dict[str, Any]) -> str:
+    """Return the plan for a terminal."""
+    window = planned["original_window"] or "the window in its config"
+    lines = [f"{planned['name']}: {planned['model']}, {window} tokens before", ""]
+    rows = [("stage", "from", "rope", "window", "chunk", "tokens/step", "steps", "tokens")]
+    for stage in planned["stages"]:
+        rows.append(tuple(_shown(stage[key]) for key in _COLUMNS))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += ["", f"the outcome is the model of stage {planned['result']}", "", "launch:", f"  {planned['launch']}"]
+    lines += ["", "values and where they come from:"]
+    width = min(max(len(f"{key} = {value['value']}") for key, value in planned["values"].items()), 70)
+    lines += [f"  {key} = {_one_line(v['value'])}".ljust(width + 4) + v["origin"] for key, v in planned["values"].items()]
+    return "\n".join(lines)
+
+
+_COLUMNS = ("name", "from", "rope", "window", "chunk_length", "tokens_per_step", "steps", "tokens")
+
+
+def _stage(located: Located, stage: Stage, original: int | None) -> dict[str, Any]:
+    settings = sft_settings(located, stage)
+    parent = located.recipe.parent(stage)
+    steps = int(effective(settings, "max_steps"))
+    per_step = tokens_per_step(located, stage, located.recipe.launch.num_processes)
+    return {
+        "name": stage.name,
+        "from": parent.name if parent else MODEL,
+        "rope": _rope(stage, original),
+        "window": stage.rope.window(original) if stage.rope and original else None,
+        "chunk_length": stage.data.chunker.length,
+        "tokens_per_step": per_step,
+        "steps": steps if steps > 0 else None,
+        "tokens": steps * per_step if steps > 0 else None,
+        "seed": seed(stage),
+    }
+
+
+def _rope(stage: Stage, original: int | None) -> str | None:
+    if stage.rope is None:
+        return None
+    kind = stage.rope.kind  # type: ignore[attr-defined] # every component has one; the registry refuses others
+    if stage.rope.factor is None and original is None:
+        return f"{kind} to {stage.rope.target_length}"
+    return f"{kind} x{stage.rope.scale(original or 0):g}"
+
+
+def _values(node: Node, path: str) -> dict[str, dict[str, Any]]:
+    """Return every leaf of a tree by its dotted path, with its origin."""
+    if isinstance(node.value, dict) and node.value:
+        parts = node.value.items()
+    elif isinstance(node.value, list) and any(isinstance(item.value, dict | list) for item in node.value):
+        parts = ((str(index), item) for index, item in enumerate(node.value))  # type: ignore[assignment]
+    else:
+        return {path: {"value": node.plain(), "origin": str(node.origin)}}
+    return {key: value for part, child in parts for key, value in _values(child, f"{path}.{part}".lstrip(".")).items()}
+
+
+def _stage_values(located: Located) -> dict[str, dict[str, Any]]:
+    values: dict[str, dict[str, Any]] = {}
+    for stage in located.recipe.stages:
+        tree = {key: node for key, node in located.stages[stage.name].value.items() if key not in ("name", "train")}
+        for key, value in _values(Node(tree, located.stages[stage.name].origin), f"stages.{stage.name}").items():
+            values[key] = value
+        for key, setting in sft_settings(located, stage).items():
+            values[f"stages.{stage.name}.train.{key}"] = {"value": setting.value, "origin": setting.origin}
+    return values
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _one_line(value: object) -> str:
+    text = " ".join(str(value).split())
+    limit = 60
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,0 +1,75 @@
+"""Components by slot and kind, and which plugin brought each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args, get_origin
+
+from ctxkit.host import Host, Plugin
+from ctxkit.spec import SLOTS, Options
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Every component of the installed plugins."""
+
+    components: dict[str, dict[str, type[Options]]]
+    """Options classes by slot, then by kind."""
+    origins: dict[tuple[str, str], Plugin] = field(default_factory=dict)
+    """The plugin behind each slot and kind."""
+    faults: tuple[str, ...] = ()
+    """Plugins and components that could not be used, each named with its reason."""
+
+    def kinds(self, slot: str) -> list[str]:
+        """Return the kinds of a slot in alphabetical order."""
+        return sorted(self.components[slot])
+
+    @property
+    def context(self) -> dict[str, object]:
+        """The context that validating a slot needs."""
+        return {"components": self.components}
+
+
+def collect(host: Host) -> Registry:
+    """Ask every plugin for its components; clashes and malformed classes become faults, the rest stays usable."""
+    components: dict[str, dict[str, type[Options]]] = {slot: {} for slot in SLOTS}
+    origins: dict[tuple[str, str], Plugin] = {}
+    faults = [f"plugin {plugin.name} ({plugin.origin}): {plugin.fault}" for plugin in host.plugins if plugin.fault]
+    # pluggy calls in reverse order of registration; clashes shall be won by the first.
+    for implementation in reversed(host.hook.ctxkit_components.get_hookimpls()):
+        plugin = next(plugin for plugin in host.plugins if plugin.name == implementation.plugin_name)
+        where = f"plugin {plugin.name} ({plugin.origin})"
+        try:
+            classes = list(implementation.function())
+        except Exception as error:  # noqa: BLE001 - a stranger's code
+            faults.append(f"{where}: ctxkit_components failed: {type(error).__name__}: {error}")
+            continue
+        for cls in classes:
+            fault = _malformed(cls)
+            if fault:
+                faults.append(f"{where}: {fault}")
+                continue
+            slot, kind = cls.slot, kind_of(cls)  # type: ignore[attr-defined]
+            if kind in components[slot]:
+                other = origins[slot, kind]
+                faults.append(f"{where}: {slot} kind '{kind}' is already brought by {other.name} ({other.origin})")
+                continue
+            components[slot][kind], origins[slot, kind] = cls, plugin
+    return Registry(components, origins, tuple(faults))
+
+
+def kind_of(cls: type[Options]) -> str:
+    """Return the kind of an options class: the one value of its `kind` Literal."""
+    return str(get_args(cls.model_fields["kind"].annotation)[0])
+
+
+def _malformed(cls: object) -> str:
+    """Return why a class cannot be a component, or an empty string."""
+    if not (isinstance(cls, type) and issubclass(cls, Options) and getattr(cls, "slot", None) in SLOTS):
+        return f"{cls!r} does not derive from an options class of a slot (`ctxkit.spec.ChunkerOptions`, ...)"
+    field = cls.model_fields.get("kind")
+    if field is None or get_origin(field.annotation) is not Literal or len(get_args(field.annotation)) != 1:
+        return f"{cls.__name__} needs a field `kind: Literal['name']`"
+    if not field.is_required():
+        return f"{cls.__name__}.kind must have no default"
+    return ""

@@ -1,0 +1,150 @@
+"""Say in plain words what a run achieved, from measured values alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ctxkit.report.comparison import METRICS, PASSKEY, TAIL, WHOLE, Comparison, Metric
+from ctxkit.report.notation import SPACE, TIMES, count_range, estimate, number
+
+if TYPE_CHECKING:
+    from ctxkit.spec import Measurement
+
+_STATUS = {
+    "running": "The run is still going",
+    "failed": "The run failed",
+    "preempted": "The run was preempted; the same command goes on with it",
+    "unknown": "The run has not written its status",
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The claim, and the measurements it stands on."""
+
+    lead: str
+    sentences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return the claim and its sentences as one paragraph."""
+        return " ".join((f"{self.lead}.", *self.sentences))
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """One metric at one length: before, control, after."""
+
+    metric: Metric
+    length: int
+    after: Measurement
+    before: Measurement | None
+    control: Measurement | None
+
+    @property
+    def clear(self) -> bool:
+        """Whether it got better, and the intervals before and after do not meet."""
+        if self.before is None or _overlap(self.before, self.after):
+            return False
+        return (self.after.value > self.before.value) is self.metric.rising
+
+
+def headline(comparison: Comparison) -> Headline:
+    """Compare at the extended window, or at the longest length that was measured within it."""
+    found = [finding for metric in (PASSKEY, TAIL) if (finding := _finding(comparison, metric))]
+    if not any(finding.metric is TAIL for finding in found) and (whole := _finding(comparison, WHOLE)):
+        found.append(whole)
+    if not found:
+        return Headline(_nothing(comparison), ())
+    sentences = [_sentence(finding) for finding in found]
+    return Headline(_lead(comparison, found[0]), (*sentences, *_short_context(comparison), _counts(found)))
+
+
+def status_note(status: str) -> str:
+    """Say what an unfinished run lacks; empty when it is done."""
+    if status == "done":
+        return ""
+    return f"{_STATUS.get(status, f'The run is marked {status}')}. This page shows what it has written so far."
+
+
+def _finding(comparison: Comparison, metric: Metric) -> _Finding | None:
+    after = comparison.pooled(metric, comparison.stage("extended"))
+    if not after:
+        return None
+    within = [length for length in after if comparison.window is None or length <= comparison.window]
+    return _at(comparison, metric, max(within or after))
+
+
+def _at(comparison: Comparison, metric: Metric, length: int) -> _Finding | None:
+    measured = {
+        role: comparison.pooled(metric, comparison.stage(role)).get(length)
+        for role in ("before", "control", "extended")
+    }
+    after = measured["extended"]
+    return _Finding(metric, length, after, measured["before"], measured["control"]) if after else None
+
+
+def _lead(comparison: Comparison, main: _Finding) -> str:
+    original, window = comparison.original, comparison.window
+    if not original or not window or window <= original:
+        return f"Measured at up to {main.length} tokens"
+    factor = f"{window / original:.3g}{TIMES}"
+    if main.clear:
+        return f"{factor} the window: from {original} to {window} tokens"
+    if main.before is None:
+        return f"Window set to {window} tokens ({factor}), not compared with the model before"
+    return f"Window set to {window} tokens ({factor}), without a clear gain in {main.metric.phrase}"
+
+
+def _sentence(finding: _Finding) -> str:
+    where = f"At {finding.length} tokens {finding.metric.phrase}"
+    after = estimate(finding.after)
+    text = f"{where} {_change(finding.before, finding.after)}" if finding.before else f"{where} is {after}"
+    if finding.control is not None:
+        meets = ", so their intervals overlap" if _overlap(finding.control, finding.after) else ""
+        text += f"; the control without scaling reached {estimate(finding.control)}{meets}"
+    return f"{text}."
+
+
+def _change(before: Measurement, after: Measurement) -> str:
+    old, new = estimate(before), estimate(after)
+    if old.value == new.value:
+        return f"stayed at {new.value} ({old.interval} before, {new.interval} after)"
+    verb = "rose" if after.value > before.value else "fell"
+    return f"{verb} from {old} to {new}" + (", with overlapping intervals" if _overlap(before, after) else "")
+
+
+def _short_context(comparison: Comparison) -> tuple[str, ...]:
+    """Say what the extension cost within the original window."""
+    original = comparison.original
+    if original is None or original == comparison.window:
+        return ()
+    finding = _at(comparison, WHOLE, original)
+    if finding is None or finding.before is None:
+        return ()
+    change = _change(finding.before, finding.after)
+    return (f"Within the original {original} tokens {finding.metric.phrase} {change}.",)
+
+
+def _counts(found: list[_Finding]) -> str:
+    parts = []
+    for finding in found:
+        items = [item for item in (finding.before, finding.control, finding.after) if item]
+        parts.append(f"n{SPACE}={SPACE}{count_range([item.count for item in items])} {finding.metric.unit}")
+    return f"Brackets are 95{SPACE}% intervals; {' and '.join(parts)} per model."
+
+
+def _nothing(comparison: Comparison) -> str:
+    run = comparison.run
+    if run.result is None:
+        return "No result yet: the run does not name a result stage"
+    other = sorted({item.report.task for item in run.evals if item.stage == run.result} - {m.task for m in METRICS})
+    if other:
+        return f"The result stage {run.result} was measured with {', '.join(other)}; see below"
+    done = [stage.name for stage in run.stages if run.losses.get(stage.name)]
+    trained = f"; {number(len(done))} of {number(len(run.stages))} stages have training steps" if run.stages else ""
+    return f"No result yet: the result stage {run.result} has no evals{trained}"
+
+
+def _overlap(one: Measurement, other: Measurement) -> bool:
+    return one.low <= other.high and other.low <= one.high

@@ -1,0 +1,190 @@
+"""Turn a run into the tables of its report: training, where the tokens went, other evals, provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ctxkit.report.comparison import METRICS, Comparison
+from ctxkit.report.notation import NONE, SPACE, Estimate, count_range, duration, estimate, number, rope, tokens
+
+if TYPE_CHECKING:
+    from ctxkit.report.collect import DataLedger, Run, SourceLedger, StageEval
+    from ctxkit.spec import Measurement
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """One stage, written out."""
+
+    stage: str
+    role: str
+    start: str
+    rope: str
+    length: str
+    steps: str
+    tokens: str
+    seconds: str
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One source, written out: tokens read, trained, given as context only, unused and dropped."""
+
+    kind: str
+    documents: str
+    read: str
+    trained: str
+    share: str
+    """Trained, in percent of what was read."""
+    context: str
+    unused: str
+    dropped: tuple[tuple[str, str], ...]
+    """Reason and tokens."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """One prepared data set, written out."""
+
+    stages: str
+    size: str
+    rows: tuple[LedgerRow, ...]
+
+
+@dataclass(frozen=True)
+class EvalRow:
+    """One measurement over the stages."""
+
+    metric: str
+    length: str
+    depth: str
+    cells: tuple[Estimate | None, ...]
+    count: str
+
+
+@dataclass(frozen=True)
+class EvalTable:
+    """One eval, with a column for each stage that it ran on."""
+
+    task: str
+    stages: tuple[str, ...]
+    rows: tuple[EvalRow, ...]
+    deep: bool
+    """Whether any row has a depth."""
+
+
+def training_rows(comparison: Comparison) -> tuple[TrainingRow, ...]:
+    """Write out every stage of the run."""
+    return tuple(
+        TrainingRow(
+            stage.name,
+            _role(comparison, stage.name),
+            stage.start or NONE,
+            rope(stage.rope),
+            number(stage.length),
+            number(stage.steps),
+            number(stage.tokens),
+            duration(stage.seconds),
+        )
+        for stage in comparison.run.stages
+    )
+
+
+def ledgers(run: Run) -> tuple[Ledger, ...]:
+    """Write out every data manifest."""
+    return tuple(
+        Ledger(
+            ", ".join(item.stages) or "used by no stage",
+            _ledger_size(item),
+            tuple(_ledger_row(source) for source in item.sources),
+        )
+        for item in run.data
+    )
+
+
+def other_evals(comparison: Comparison) -> tuple[EvalTable, ...]:
+    """Gather every measurement that the comparison and the heatmaps do not show."""
+    groups: dict[tuple[str, int], list[tuple[str, Measurement]]] = {}
+    for item in comparison.run.evals:
+        known = _shown(comparison, item)
+        rest = [(item.stage, each) for each in item.report.measurements if each.metric not in known]
+        if rest:
+            groups.setdefault((item.report.task, item.number), []).extend(rest)
+    return tuple(_eval_table(task, found) for (task, _), found in sorted(groups.items()))
+
+
+def method_rows(run: Run) -> tuple[tuple[str, str], ...]:
+    """Say how each eval was measured, once for all stages that agree."""
+    methods: dict[tuple[str, str], list[str]] = {}
+    for item in run.evals:
+        said = ", ".join(f"{key} {value}" for key, value in item.report.metadata.items())
+        if said:
+            methods.setdefault((item.report.task, said), []).append(item.stage)
+    return tuple((f"{task} ({', '.join(dict.fromkeys(stages))})", said) for (task, said), stages in methods.items())
+
+
+def flatten(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every leaf of nested mappings and lists with its dotted path."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from flatten(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        for place, item in enumerate(value):
+            yield from flatten(item, f"{path}.{place}")
+    elif isinstance(value, list):
+        yield path, ", ".join(str(item) for item in value) or NONE
+    elif path:
+        yield path, NONE if value is None or value in ("", {}) else str(value)
+
+
+def _role(comparison: Comparison, stage: str) -> str:
+    """Name the part a stage plays, unless its name says so already."""
+    role = comparison.role(stage) or ""
+    return "" if role == stage else role
+
+
+def _ledger_size(item: DataLedger) -> str:
+    counts = ((item.chunks, "chunks"), (item.tokens, "tokens"))
+    return ", ".join(f"{number(count)} {unit}" for count, unit in counts if count is not None)
+
+
+def _ledger_row(source: SourceLedger) -> LedgerRow:
+    share = f"{source.trained / source.read:.0%}".replace("%", f"{SPACE}%") if source.read and source.trained else ""
+    dropped = sorted(source.dropped.items(), key=lambda item: (-item[1], item[0]))
+    return LedgerRow(
+        source.kind,
+        number(source.documents),
+        number(source.read),
+        number(source.trained),
+        share,
+        number(source.context),
+        number(source.unused),
+        tuple((reason, number(count)) for reason, count in dropped),
+    )
+
+
+def _shown(comparison: Comparison, item: StageEval) -> set[str]:
+    """Name the metrics of a report that stand in the comparison: of a compared stage, its first of a task."""
+    compared = comparison.role(item.stage) and comparison.run.report(item.stage, item.report.task) is item.report
+    return {metric.name for metric in METRICS if metric.task == item.report.task} if compared else set()
+
+
+def _eval_table(task: str, found: list[tuple[str, Measurement]]) -> EvalTable:
+    stages = tuple(dict.fromkeys(stage for stage, _ in found))
+    by_key: dict[tuple[str, int, float | None], dict[str, Measurement]] = {}
+    for stage, item in found:
+        by_key.setdefault((item.metric, item.length, item.depth), {})[stage] = item
+    order = sorted(by_key, key=lambda key: (key[0], key[1], key[2] is not None, key[2] or 0.0))
+    rows = tuple(_eval_row(key, by_key[key], stages) for key in order)
+    return EvalTable(task, stages, rows, any(depth is not None for _, _, depth in by_key))
+
+
+def _eval_row(
+    key: tuple[str, int, float | None], measured: Mapping[str, Measurement], stages: tuple[str, ...]
+) -> EvalRow:
+    metric, length, depth = key
+    cells = tuple(estimate(measured[stage]) if stage in measured else None for stage in stages)
+    written = NONE if depth is None else f"{100 * depth:.3g}{SPACE}%"
+    return EvalRow(metric, tokens(length), written, cells, count_range([item.count for item in measured.values()]))

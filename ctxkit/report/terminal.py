@@ -1,0 +1,94 @@
+"""Summarise a run as plain text for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from ctxkit.report.collect import collect
+from ctxkit.report.comparison import Block, Comparison, compare, control_note
+from ctxkit.report.headline import headline, status_note
+from ctxkit.report.notation import NONE, plain
+from ctxkit.report.svg import shorten
+from ctxkit.report.tables import training_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_WIDTH = 100
+_FIRST, _CELL, _COUNT = 26, 21, 9
+"""Characters of the columns; with three cells 98."""
+
+
+def summary(run_dir: Path) -> str:
+    """Return the headline, the comparison and the stages of a run in plain text of at most 100 columns.
+
+    Raises CtxkitError where `run_dir` is not a directory.
+    """
+    run = collect(run_dir)
+    comparison = compare(run)
+    paragraphs = [
+        f"{run.name} ({run.status})",
+        str(headline(comparison)),
+        status_note(run.status),
+        _comparison(comparison),
+        control_note(run) if comparison.blocks() else "",
+        _training(comparison),
+        *(f"Could not be read: {problem}" for problem in run.problems),
+    ]
+    return "\n\n".join(_wrap(part) for part in paragraphs if part) + "\n"
+
+
+def _wrap(part: str) -> str:
+    """Fold a sentence; leave a table, which knows its widths, as it is."""
+    return part if "\n" in part else "\n".join(textwrap.wrap(plain(part), _WIDTH))
+
+
+def _comparison(comparison: Comparison) -> str:
+    blocks = comparison.blocks()
+    if not blocks:
+        return ""
+    lines = [
+        _line([column.title for column in comparison.columns], "", "n"),
+        _line([column.stage for column in comparison.columns], "", ""),
+    ]
+    for block in blocks:
+        lines += ["", *_block(block)]
+    return "\n".join(lines)
+
+
+def _block(block: Block) -> list[str]:
+    lines = [block.title]
+    for row in block.rows:
+        first = f"{row.length:>8}  {row.note}"
+        lines.append(_line([str(cell) if cell else NONE for cell in row.cells], first, row.count))
+    return lines
+
+
+def _line(cells: Sequence[str], first: str, count: str) -> str:
+    fitted = "".join(f"{_fit(cell, _CELL - 1):>{_CELL}}" for cell in cells)
+    return f"{_fit(first, _FIRST, strip=False):<{_FIRST}}{fitted}{_fit(count, _COUNT - 1):>{_COUNT}}".rstrip()
+
+
+def _training(comparison: Comparison) -> str:
+    rows = [("Stage", "From", "RoPE", "Length", "Steps", "Tokens", "Time")]
+    rows += [
+        (row.stage, row.start, row.rope, row.length, row.steps, row.tokens, row.seconds)
+        for row in training_rows(comparison)
+    ]
+    widths = (16, 13, 27, 9, 8, 15, 12)
+    if len(rows) == 1:
+        return ""
+    return "\n".join(
+        "".join(
+            f"{_fit(cell, width - 1):<{width}}" if place < 3 else f"{_fit(cell, width - 1):>{width}}"
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _fit(text: str, width: int, *, strip: bool = True) -> str:
+    cleaned = plain(text) if strip else text
+    return plain(shorten(cleaned, width - 2)) if len(cleaned) > width else cleaned

@@ -1,0 +1,166 @@
+"""The run directory: what a run leaves, written so that a kill at any moment leaves nothing half-done that looks whole."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ctxkit import yaml_core
+from ctxkit.errors import CtxkitError, DiskError, ResumeError
+
+MAX_CHANGES_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The places of a run; see `docs/run-directory.md`."""
+
+    path: Path
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer of every stage."""
+        return self.path / "tokenizer"
+
+    def stage(self, name: str) -> Path:
+        """Return the folder of a stage."""
+        return self.path / "stages" / name
+
+    def model(self, name: str) -> Path:
+        """Return the folder of a stage's trained model; it exists only whole."""
+        return self.stage(name) / "model"
+
+    def stage_record(self, name: str) -> Path:
+        """Return the file that says a stage is trained; written last."""
+        return self.stage(name) / "stage.json"
+
+    def data(self, key: str) -> Path:
+        """Return the folder of prepared data; it exists only whole."""
+        return self.path / "data" / key
+
+    def evaluation(self, stage: str, index: int, kind: str) -> Path:
+        """Return the file of one eval report."""
+        return self.path / "evals" / stage / f"{index}-{kind}.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line a logged step."""
+        return self.path / "metrics.jsonl"
+
+    def status(self) -> dict[str, Any]:
+        """Return `run.json`, or an empty mapping for a new directory."""
+        return read_json(self.path / "run.json")
+
+    def update(self, **values: object) -> None:
+        """Write values into `run.json`."""
+        write_json(self.path / "run.json", {**self.status(), **values})
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory for this process; a killed process leaves no lock behind.
+
+        Raises:
+            CtxkitError: another process holds it.
+            DiskError: the directory cannot be made or written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("a")
+        except OSError as error:
+            message = f"the run directory {self.path} cannot be written: {error.strerror}"
+            raise DiskError(message, "choose another with --run-dir") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise CtxkitError(
+                    f"another process is running in {self.path}", "wait for it, or choose another --run-dir"
+                ) from None
+            yield
+
+    def claim(self, recipe: Mapping[str, Any], components: Mapping[str, str]) -> None:
+        """Write the resolved recipe into a new directory, or make sure that an old one was made by the same.
+
+        `components` holds the hash of the source of every component that the recipe uses.
+
+        Raises:
+            ResumeError: the recipe or a component changed; names each change.
+        """
+        file = self.path / "recipe.yaml"
+        old_components = self.status().get("components", {})
+        if file.exists():
+            old = _plain(yaml_core.parse(file.read_text(encoding="utf-8"), str(file)))
+            changes = [*_changes(old, json.loads(json.dumps(recipe))), *_component_changes(old_components, components)]
+            if changes:
+                shown = changes[:MAX_CHANGES_SHOWN]
+                more = [f"... and {len(changes) - len(shown)} more"] if len(changes) > len(shown) else []
+                raise ResumeError(
+                    "\n  ".join([f"{self.path} holds a run of another recipe:", *shown, *more]),
+                    "undo the change to continue that run, or start a new one with --run-dir",
+                )
+            return
+        if any(self.path.glob("stages/*")) or self.status():
+            raise ResumeError(f"{self.path} holds another run, without its recipe", "choose another --run-dir")
+        write_text(file, yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True, width=110))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: to a temporary name, flushed to the disk, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file, or an empty one where there is no file."""
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return value
+
+
+def wait_for(path: Path, seconds: float = 0.5) -> None:
+    """Wait until the first process has written a file; its launcher ends this process should that one fail."""
+    while not path.exists():
+        time.sleep(seconds)
+
+
+def _plain(parsed: yaml_core.Parsed) -> Any:  # noqa: ANN401 - YAML values
+    value = parsed.value
+    if isinstance(value, dict):
+        return {key: _plain(child) for key, child in value.items()}
+    return [_plain(child) for child in value] if isinstance(value, list) else value
+
+
+def _changes(old: Any, new: Any, path: str = "") -> list[str]:  # noqa: ANN401 - YAML values
+    """Return each value that differs between two recipes, but for the description, as `path: old -> new`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [key for key in {**old, **new} if (path, key) != ("", "description")]
+        return [change for key in keys for change in _changes(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = enumerate(zip(old, new, strict=True))
+        return [change for index, pair in pairs for change in _changes(*pair, f"{path}.{index}")]
+    return [] if old == new else [f"{path}: {json.dumps(old)} -> {json.dumps(new)}"]
+
+
+def _component_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    return [f"the source code of {name} changed" for name in new if name in old and old[name] != new[name]]

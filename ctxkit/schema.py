@@ -1,0 +1,70 @@
+"""The JSON schema of a recipe with every installed component, for editors and other tools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ctxkit.checks import OWNED
+from ctxkit.recipe import OVERLAID, Head, Stage
+from ctxkit.registry import Registry
+from ctxkit.sft_fields import SftField, sft_fields
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_TYPES = {"int": "integer", "float": "number", "bool": "boolean", "str": "string", "dict": "object", "list": "array"}
+_TYPES |= {"None": "null"}
+
+
+def recipe_schema(registry: Registry) -> dict[str, Any]:
+    """Return the schema: recipe keys, every component by slot and kind, and SFTConfig's fields under `train`."""
+    defs: dict[str, Any] = {"train": _train_schema()}
+    head, stage = _model_schema(Head, defs), _model_schema(Stage, defs)
+    for slot, kinds in registry.components.items():
+        for kind, cls in kinds.items():
+            component = _model_schema(cls, defs)
+            component["properties"]["kind"] = {"const": kind, "type": "string"}
+            defs[f"{slot}:{kind}"] = component
+        defs[f"slot:{slot}"] = {"oneOf": [{"$ref": f"#/$defs/{slot}:{kind}"} for kind in sorted(kinds)]}
+    overlaid = {key: stage["properties"][key] for key in OVERLAID}
+    head["properties"] |= {
+        **overlaid,
+        "stages": {"type": "array", "items": {"$ref": "#/$defs/stage"}},
+        "extends": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+    }
+    # A recipe may take any required key from the recipe it extends, a stage from the top of the recipe.
+    head.pop("required", None)
+    stage["required"] = ["name"]
+    defs["stage"] = stage
+    schema = {"$schema": DIALECT, "title": "ctxkit recipe", **head, "$defs": defs}
+    return {key: _with_slots(value) for key, value in schema.items()}
+
+
+def _model_schema(model: type[Any], defs: dict[str, Any]) -> dict[str, Any]:
+    schema: dict[str, Any] = model.model_json_schema(by_alias=True)
+    defs |= schema.pop("$defs", {})
+    if "train" in schema["properties"]:
+        schema["properties"]["train"] = {"$ref": "#/$defs/train"}
+    return schema
+
+
+def _train_schema() -> dict[str, Any]:
+    properties = {name: _field_schema(field) for name, field in sft_fields().items() if name not in OWNED}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _field_schema(field: SftField) -> dict[str, Any]:
+    names = {part.strip().partition("[")[0] for part in field.annotation.split("|")}
+    schema: dict[str, Any] = {"description": field.help} if field.help else {}
+    if names <= _TYPES.keys():
+        types = sorted(_TYPES[name] for name in names)
+        schema["type"] = types[0] if len(types) == 1 else types
+    return schema
+
+
+def _with_slots(value: Any) -> Any:  # noqa: ANN401 - a JSON value
+    """Replace every mark that a slot left by a reference to its components."""
+    if isinstance(value, dict):
+        if "x-ctxkit-slot" in value:
+            rest = {key: item for key, item in value.items() if key != "x-ctxkit-slot"}
+            return {**rest, "$ref": f"#/$defs/slot:{value['x-ctxkit-slot']}"}
+        return {key: _with_slots(item) for key, item in value.items()}
+    return [_with_slots(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,56 @@
+"""The arguments that a stage's SFTConfig gets: what the recipe says, what ctxkit adds, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ctxkit.recipe import Located, Stage
+from ctxkit.sft_fields import sft_fields
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value with the reason it is there."""
+
+    value: Any
+    origin: str
+    """A place in a file, a `--set`, or what in the recipe it follows from."""
+
+
+def sft_settings(located: Located, stage: Stage) -> dict[str, Setting]:
+    """Return what is passed to SFTConfig for a stage; everything else keeps TRL's own default.
+
+    `output_dir`, and `use_cpu` where no accelerator is found, are added when the run starts.
+    """
+    tree = located.stages[stage.name]
+    stated = {key: Setting(value, str(tree.nearest(("train", key))[0].origin)) for key, value in stage.train.items()}
+    added = {
+        "max_length": Setting(stage.data.chunker.length, "follows from data.chunker.length"),
+        "logging_nan_inf_filter": Setting(value=False, origin="ctxkit: a loss that is not finite must be seen"),
+        "disable_tqdm": Setting(value=True, origin="ctxkit: it shows its own progress"),
+    }
+    if not stage.train.get("packing"):
+        kept = {"skip_prepare_dataset": True}
+        added["dataset_kwargs"] = Setting(kept, "ctxkit: chunks are trained as they are, never cut again")
+    return {**added, **stated}
+
+
+def effective(settings: dict[str, Setting], name: str) -> Any:  # noqa: ANN401 - any SFTConfig value
+    """Return a setting, or TRL's default where it is a plain constant."""
+    if name in settings:
+        return settings[name].value
+    default = sft_fields()[name].default
+    return int(default) if default.lstrip("-").isdigit() else default
+
+
+def tokens_per_step(located: Located, stage: Stage, num_processes: int) -> int:
+    """Return the most tokens that one optimizer step can see: batch x accumulation x processes x chunk length."""
+    settings = sft_settings(located, stage)
+    batch = effective(settings, "per_device_train_batch_size") * effective(settings, "gradient_accumulation_steps")
+    return int(batch) * num_processes * stage.data.chunker.length
+
+
+def seed(stage: Stage) -> int:
+    """Return the seed of a stage: `train.seed`, or TRL's default."""
+    return int(stage.train.get("seed", sft_fields()["seed"].default))

@@ -1,0 +1,149 @@
+"""The options classes that a component derives from, one for each slot of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PositiveInt
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from ctxkit.spec.data import Document
+from ctxkit.spec.roles import Callback, Chunker, Context, Eval, Filter, RopeScaler
+
+SLOTS = ("source", "filter", "chunker", "rope", "callback", "eval")
+
+
+class Options(BaseModel):
+    """Options of a component: frozen, with no room for a key that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Slot:
+    """Mark a field as filled by whichever installed component its `kind` names.
+
+    Use it through the annotations below (`SourceSlot`, `ChunkerSlot`, ...), in a recipe section or in the options of
+    a component that needs another one, such as an eval with a source of its own. Validation needs
+    `context={"components": {slot: {kind: class}}}`, which the core passes.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Name the slot, one of `SLOTS`."""
+        self.name = name
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validate by the class that `kind` names; pydantic prefixes the locations of nested errors itself."""
+        return core_schema.with_info_plain_validator_function(
+            self._validate,
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda options: options.model_dump(mode="json")),
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Leave a mark that `ctxkit.schema` replaces by the union of the installed components."""
+        return {"x-ctxkit-slot": self.name}
+
+    def _validate(self, value: Any, info: core_schema.ValidationInfo) -> Options:  # noqa: ANN401 - any YAML value
+        if isinstance(value, Options):
+            return value
+        kinds: dict[str, type[Options]] = (info.context or {}).get("components", {}).get(self.name, {})
+        if not isinstance(value, dict):
+            raise PydanticCustomError("slot_type", "needs a mapping with `kind`", {"slot": self.name})
+        if "kind" not in value:
+            raise PydanticCustomError("slot_missing", "needs a `kind`", {"slot": self.name, "kinds": sorted(kinds)})
+        kind = value["kind"]
+        if kind not in kinds:
+            raise PydanticCustomError(
+                "slot_kind", "no {slot} of kind '{kind}'", {"slot": self.name, "kind": str(kind), "kinds": sorted(kinds)}
+            )
+        return kinds[kind].model_validate(value, context=info.context)
+
+
+class SourceOptions(Options):
+    """Options of a source: where documents come from."""
+
+    slot: ClassVar[str] = "source"
+    weight: float | None = Field(default=None, gt=0)
+    """Share of the training tokens that this source gives, relative to the other sources; all sources or none."""
+
+    def build(self, context: Context) -> Iterable[Document]:
+        """Return the documents, in the same order every time for the same seed."""
+        raise NotImplementedError
+
+
+class FilterOptions(Options):
+    """Options of a filter: which documents stay."""
+
+    slot: ClassVar[str] = "filter"
+
+    def build(self, context: Context) -> Filter:
+        """Return a judge of documents: None to keep one, or the reason to drop it."""
+        raise NotImplementedError
+
+
+class ChunkerOptions(Options):
+    """Options of a chunker: how documents become training examples."""
+
+    slot: ClassVar[str] = "chunker"
+    length: PositiveInt
+    """Tokens in the longest chunk."""
+
+    def build(self, context: Context) -> Chunker:
+        """Return a function from a stream of encoded documents to a stream of chunks."""
+        raise NotImplementedError
+
+
+class RopeOptions(Options):
+    """Options of a RoPE scaler: how the rotary frequencies change. State `factor` or `target_length`."""
+
+    slot: ClassVar[str] = "rope"
+    factor: float | None = Field(default=None, ge=1)
+    """Target window divided by the original window."""
+    target_length: PositiveInt | None = None
+    """Target window in tokens; the factor follows from it."""
+
+    def build(self, context: Context) -> RopeScaler:
+        """Return the object that changes a config and knows the frequencies this must give."""
+        raise NotImplementedError
+
+    def scale(self, original_max_position_embeddings: int) -> float:
+        """Return the factor, from `factor` or from `target_length` and the original window in tokens."""
+        if self.factor is not None:
+            return self.factor
+        if self.target_length is None:
+            raise ValueError("neither factor nor target_length is set")
+        return self.target_length / original_max_position_embeddings
+
+    def window(self, original_max_position_embeddings: int) -> int:
+        """Return the target window in tokens."""
+        return self.target_length or round(original_max_position_embeddings * self.scale(original_max_position_embeddings))
+
+
+class CallbackOptions(Options):
+    """Options of a callback: what happens during training, through transformers' own callback interface."""
+
+    slot: ClassVar[str] = "callback"
+
+    def build(self, context: Context) -> Callback:
+        """Return a `transformers.TrainerCallback`."""
+        raise NotImplementedError
+
+
+class EvalOptions(Options):
+    """Options of an eval: what is measured on a finished stage."""
+
+    slot: ClassVar[str] = "eval"
+
+    def build(self, context: Context) -> Eval:
+        """Return a function from a model and its tokenizer to a report."""
+        raise NotImplementedError
+
+
+SourceSlot = Annotated[SourceOptions, Slot("source")]
+FilterSlot = Annotated[FilterOptions, Slot("filter")]
+ChunkerSlot = Annotated[ChunkerOptions, Slot("chunker")]
+RopeSlot = Annotated[RopeOptions, Slot("rope")]
+CallbackSlot = Annotated[CallbackOptions, Slot("callback")]
+EvalSlot = Annotated[EvalOptions, Slot("eval")]
+

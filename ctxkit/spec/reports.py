@@ -1,0 +1,61 @@
+"""What an eval reports: measurements with their intervals, and the samples behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number with its 95 % interval and the count of samples behind it."""
+
+    metric: str
+    """Such as `perplexity` or `accuracy`; one report may hold several."""
+    length: int
+    """Context length in tokens."""
+    value: float
+    low: float
+    high: float
+    count: int
+    """Samples: windows, prompts, documents."""
+    depth: float | None = None
+    """Place of the needle, 0 at the front and 1 at the end of the context; None where there is none."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt or window with its score, so that two models can be compared pair by pair."""
+
+    id: str
+    """The same for the same prompt, whatever the model."""
+    length: int
+    score: float
+    depth: float | None = None
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """The outcome of one eval on one model."""
+
+    task: str
+    """The kind of the eval, such as `passkey`."""
+    measurements: tuple[Measurement, ...]
+    samples: tuple[Sample, ...] = ()
+    metadata: Mapping[str, str | int | float] = field(default_factory=dict)
+    """How it was measured: seed, interval method, prompt hash."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> EvalReport:
+        """Return the report that `to_json` wrote."""
+        return cls(
+            task=data["task"],
+            measurements=tuple(Measurement(**item) for item in data["measurements"]),
+            samples=tuple(Sample(**item) for item in data["samples"]),
+            metadata=data["metadata"],
+        )

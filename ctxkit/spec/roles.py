@@ -1,0 +1,82 @@
+"""What the core expects of the objects that components build, and what it hands them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+from ctxkit.spec.data import Chunk, Document, EncodedDocument
+from ctxkit.spec.reports import EvalReport
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+T = TypeVar("T")
+
+Filter: TypeAlias = Callable[[Document], str | None]
+"""Judge one document: None keeps it; a short reason drops it, and is counted in the manifest."""
+
+Chunker: TypeAlias = Callable[[Iterable[EncodedDocument]], Iterator[Chunk]]
+"""Turn encoded documents into chunks, stream to stream, holding no more than it must."""
+
+Callback: TypeAlias = Any
+"""A `transformers.TrainerCallback`; not named here, so that the contract imports no training stack."""
+
+
+@dataclass(frozen=True)
+class RopeFrequencies:
+    """The rotary frequencies that a scaler promises, by its published formula in double precision."""
+
+    inv_freq: tuple[float, ...]
+    """Radians per token, shape (rotary dimension / 2,)."""
+    attention_scaling: float = 1.0
+    """Factor on cos and sin."""
+
+
+class RopeScaler(Protocol):
+    """Change a model config before the weights load, and say which frequencies must come of it."""
+
+    def __call__(self, config: PreTrainedConfig) -> None:
+        """Write complete `rope_parameters` (theta included) and `max_position_embeddings` into the config.
+
+        Raises:
+            CtxkitError: the architecture cannot take this change, with the reason.
+        """
+
+    def frequencies(self, dim: int, rope_theta: float) -> RopeFrequencies:
+        """Return what the rotary buffers of `dim` rotary dimensions must hold; the core compares after loading."""
+
+
+class Eval(Protocol):
+    """Measure a model."""
+
+    def __call__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> EvalReport:
+        """Return the measurements; the model is in eval mode, and no gradient is wanted."""
+
+
+def _untracked(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """Pass items on without showing progress."""
+    del description, total
+    yield from items
+
+
+def _uncounted(document: EncodedDocument, tokens: int, reason: str) -> None:
+    """Forget a drop; the core passes a function that counts."""
+    del document, tokens, reason
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a component is handed when it builds its object."""
+
+    seed: int = 0
+    """The seed of the recipe; anything random derives from it."""
+    tokenizer: PreTrainedTokenizerBase | None = None
+    """Absent only while the tokenizer itself is trained."""
+    original_max_position_embeddings: int = 0
+    """The true pre-training window in tokens, the same for every stage; 0 where no model is concerned."""
+    dropped: Callable[[EncodedDocument, int, str], None] = field(default=_uncounted)
+    """Count tokens that a chunker leaves out: the document, how many tokens, and why."""
+    track: Callable[[Iterable[Any], str, int], Iterator[Any]] = field(default=_untracked)
+    """Show progress over an iterable: `for x in context.track(items, "passkey", total)`."""

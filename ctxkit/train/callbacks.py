@@ -1,0 +1,197 @@
+"""What ctxkit adds to a training: metrics on disk, progress, a stop that saves, sealed checkpoints, a finite guard."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ctxkit.errors import NotFiniteError
+from ctxkit.launch import world_size
+from ctxkit.train import checkpoints
+from ctxkit.train.progress import Bar
+from ctxkit.train.signals import StopSignal
+
+
+class Metrics(TrainerCallback):
+    """Append every log of the trainer to `metrics.jsonl`, one JSON object a line."""
+
+    def __init__(self, path: Path, stage: str) -> None:
+        """Write for one stage."""
+        self._path, self._stage = path, stage
+        self._tokens, self._time = 0.0, 0.0
+        self._before = 0.0
+        self._began = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ANN401
+    ) -> None:
+        """Forget what a killed attempt logged after the checkpoint that this one continues from."""
+        if state.is_world_process_zero and self._path.exists():
+            lines = [json.loads(line) for line in _whole_lines(self._path)]
+            kept = [line for line in lines if line["stage"] != self._stage or line["step"] <= state.global_step]
+            text = "".join(json.dumps(line) + "\n" for line in kept)
+            temporary = self._path.with_suffix(".tmp")
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(self._path)
+        self._before = seconds(self._path, self._stage)
+        self._began = self._time = time.monotonic()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Append one line, with tokens per second since the last one."""
+        if not state.is_world_process_zero or not logs:
+            return
+        tokens, now = float(logs.get("num_tokens", 0)), time.monotonic()
+        spent = round(self._before + now - self._began, 3)
+        line = {"stage": self._stage, "step": state.global_step, "seconds": spent, **logs}
+        if self._tokens and tokens > self._tokens and now > self._time:
+            line["tokens_per_second"] = round((tokens - self._tokens) / (now - self._time), 1)
+        self._tokens, self._time = tokens, now
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class Progress(TrainerCallback):
+    """Show the stage, its steps and the last loss."""
+
+    def __init__(self, description: str) -> None:
+        """Name what is shown, such as `stage 2/4 base`."""
+        self._description = description
+        self._bar: Bar | None = None
+        self._note = ""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ANN401
+    ) -> None:
+        """Start the bar where training starts or continues."""
+        self._bar = Bar(self._description, state.max_steps, state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Remember the last loss."""
+        if logs and "loss" in logs:
+            self._note = f"loss {float(logs['loss']):.3f}"
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ANN401
+    ) -> None:
+        """Advance by one step."""
+        if self._bar:
+            self._bar.advance(self._note)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ANN401
+    ) -> None:
+        """Take the bar away."""
+        if self._bar:
+            self._bar.__exit__()
+
+
+class StopAtStepEnd(TrainerCallback):
+    """Save and end at the end of the step in which a signal came, in all processes alike."""
+
+    def __init__(self, stop: StopSignal) -> None:
+        """Watch a signal handler."""
+        self._stop = stop
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ANN401
+    ) -> None:
+        """Ask for a save and an end if any process was told to stop."""
+        if world_size() > 1:
+            # The launcher signals every process, but not all of them within the same step.
+            flag = torch.tensor(self._stop.received, device=args.device)
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+            self._stop.received = int(flag)
+        if self._stop.received:
+            control.should_save = state.global_step < state.max_steps
+            control.should_training_stop = True
+
+
+class SealCheckpoints(TrainerCallback):
+    """Seal each checkpoint once it is whole."""
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ANN401
+    ) -> None:
+        """Write the seal after every process has written its part."""
+        if world_size() > 1:
+            torch.distributed.barrier()
+        if state.is_world_process_zero:
+            checkpoints.seal(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", state.global_step)
+
+
+class FiniteGuard(TrainerCallback):
+    """End training when the loss, the gradient norm or the weights are not finite, before anything is saved."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        """Look at what was logged.
+
+        Raises:
+            NotFiniteError: loss or gradient norm is NaN or infinite.
+        """
+        for name in ("loss", "grad_norm"):
+            value = (logs or {}).get(name)
+            if value is not None and not math.isfinite(float(value)):
+                raise _not_finite(f"{name} is {float(value)}", state)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ANN401
+    ) -> None:
+        """Look at the weights that are about to be saved.
+
+        Raises:
+            NotFiniteError: one of them is NaN or infinite.
+        """
+        if not control.should_save:
+            return
+        for name, parameter in kwargs["model"].named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise _not_finite(f"the weights {name} are", state)
+
+
+def seconds(path: Path, stage: str) -> float:
+    """Return how long a stage trained up to its last log, over all attempts."""
+    if not path.exists():
+        return 0.0
+    lines = [json.loads(line) for line in _whole_lines(path)]
+    return max((float(line["seconds"]) for line in lines if line["stage"] == stage), default=0.0)
+
+
+def _not_finite(what: str, state: TrainerState) -> NotFiniteError:
+    said = what if "is" in what.split() else f"{what} not finite"
+    return NotFiniteError(
+        f"{said} at step {state.global_step} of {state.max_steps}; training ended, the checkpoints before it are kept",
+        "usual remedies: a lower learning_rate, more warmup_steps, max_grad_norm, bf16 instead of fp16",
+    )
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """Return the lines of a file but for a last one that a kill cut short."""
+    text = path.read_text(encoding="utf-8")
+    return text[: text.rfind("\n") + 1].splitlines()

@@ -1,0 +1,189 @@
+"""From documents to a dataset: filter, tokenise, chunk, mix by tokens, with a ledger of where every token went."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from ctxkit.errors import DataError
+from ctxkit.recipe import DataSection
+from ctxkit.spec import Context, Document, EncodedDocument, Filter, SourceOptions
+from ctxkit.train import store
+from ctxkit.train.store import Manifest, SourceLedger, SourceWriter
+
+BATCH_DOCUMENTS = 64
+"""Documents tokenised at once; more costs memory and gains nothing for long ones."""
+
+
+def data_key(data: DataSection, tokenizer_folder: Path, components: dict[str, str], seed: int) -> str:
+    """Return the name of the folder for prepared data: a hash of all that determines its content."""
+    digest = hashlib.sha256()
+    used = {"data": data.model_dump(mode="json"), "components": components, "seed": seed, "format": store.FORMAT}
+    digest.update(json.dumps(used, sort_keys=True).encode())
+    for file in sorted(tokenizer_folder.glob("*.json")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def build_dataset(data: DataSection, context: Context, folder: Path) -> Dataset:
+    """Return the training examples of a data section, prepared now or, where whole, as prepared before.
+
+    Raises:
+        DataError: a source has no documents, or nothing is left to train on.
+    """
+    found = store.open_dataset(folder)
+    if found is not None:
+        return found
+    for left in folder.parent.glob(f"{folder.name}.tmp-*"):
+        shutil.rmtree(left)
+    temporary = folder.with_name(f"{folder.name}.tmp-new")
+    temporary.mkdir(parents=True)
+    ledgers, rows = [], []
+    writers = [
+        _prepare(source, index, data, context, temporary) for index, source in enumerate(data.sources)
+    ]
+    budgets = _budgets(data, [sum(writer.trained) for _, writer in writers])
+    for (ledger, writer), budget in zip(writers, budgets, strict=True):
+        used = _rows_within(writer.trained, budget)
+        rows.append(used)
+        ledgers.append(_settled(ledger, writer, used))
+    longest = max(max(writer.lengths[:used], default=0) for (_, writer), used in zip(writers, rows, strict=True))
+    manifest = Manifest(sum(ledger.tokens_trained for ledger in ledgers), sum(rows), longest, tuple(ledgers))
+    if manifest.chunks == 0:
+        raise DataError("no training example is left", _explained(ledgers))
+    store.seal(temporary, folder, manifest, rows)
+    dataset = store.open_dataset(folder)
+    if dataset is None:
+        raise DataError(f"the prepared data in {folder} cannot be read back", "is the disk full or failing?")
+    return dataset
+
+
+def filtered(documents: Iterable[Document], filters: list[Filter], counts: Counter[str]) -> Iterator[Document]:
+    """Yield the documents that every filter keeps; count the others by the reason of the first that dropped them."""
+    for document in documents:
+        reason = next((said for judge in filters if (said := judge(document)) is not None), None)
+        if reason is None:
+            yield document
+        else:
+            counts[reason] += 1
+
+
+def encoded(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase) -> Iterator[EncodedDocument]:
+    """Yield documents with their ids: begin token if there is one, the text with special tokens split, end token."""
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    end = [tokenizer.eos_token_id]
+    iterator = iter(documents)
+    while batch := list(islice(iterator, BATCH_DOCUMENTS)):
+        texts = [document.text for document in batch]
+        ids = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)
+        for document, text_ids in zip(batch, ids["input_ids"], strict=True):
+            yield EncodedDocument(document, np.array([*begin, *text_ids, *end], dtype=np.int32))
+
+
+def _prepare(
+    source: SourceOptions, index: int, data: DataSection, context: Context, folder: Path
+) -> tuple[SourceLedger, SourceWriter]:
+    """Write every chunk of one source, up to its share of `max_tokens`."""
+    ledger = SourceLedger(kind=str(source.kind))  # type: ignore[attr-defined] # every component has a kind
+    dropped, counts = Counter[str](), Counter[str]()
+    own = replace(context, dropped=lambda _document, tokens, reason: dropped.update({reason: tokens}))
+    writer = SourceWriter(folder / f"{index:03d}.arrow")
+    budget = _budgets(data, [None] * len(data.sources))[index]
+    documents = filtered(source.build(own), [options.build(own) for options in data.filters], counts)
+    stream = _counted(encoded(documents, _tokenizer(context)), ledger)
+    chunks = data.chunker.build(own)(stream)
+    trained = 0
+    for chunk in context.track(chunks, f"data: {ledger.kind}", 0):
+        writer.write(chunk)
+        trained += writer.trained[-1]
+        if budget is not None and trained >= budget:
+            break
+    writer.close()
+    if ledger.documents == 0 and not counts:
+        raise DataError(f"data.sources.{index} (kind {ledger.kind}) yields no documents", "check its paths and patterns")
+    ledger.dropped, ledger.filtered_documents = dict(dropped), dict(counts)
+    return ledger, writer
+
+
+def _counted(documents: Iterable[EncodedDocument], ledger: SourceLedger) -> Iterator[EncodedDocument]:
+    for document in documents:
+        ledger.documents += 1
+        ledger.tokens_read += len(document.input_ids)
+        yield document
+
+
+def _budgets(data: DataSection, available: list[int] | list[None]) -> list[int | None]:
+    """Return how many trained tokens each source may give; None means all.
+
+    With weights the mix holds exactly, up to one chunk: as many tokens as the scarcest source allows, or `max_tokens`.
+    """
+    weights = [source.weight for source in data.sources]
+    if any(weight is None for weight in weights):
+        return _in_order(data.max_tokens, available)
+    shares = [weight / sum(w for w in weights if w) for weight in weights if weight]
+    totals = [tokens / share for tokens, share in zip(available, shares, strict=True) if tokens is not None]
+    if data.max_tokens is not None:
+        totals.append(data.max_tokens)
+    return [int(min(totals) * share) if totals else None for share in shares]
+
+
+def _in_order(max_tokens: int | None, available: list[int] | list[None]) -> list[int | None]:
+    """Return the budgets of sources that are used up one after the other."""
+    budgets: list[int | None] = []
+    left = max_tokens
+    for tokens in available:
+        budgets.append(left)
+        if left is not None and tokens is not None:
+            left = max(left - tokens, 0)
+    return budgets
+
+
+def _rows_within(trained: list[int], budget: int | None) -> int:
+    """Return how many chunks fit a budget; the one that crosses it counts, so that a source is never left out."""
+    if budget is None:
+        return len(trained)
+    total = 0
+    for rows, tokens in enumerate(trained):
+        if total >= budget:
+            return rows
+        total += tokens
+    return len(trained)
+
+
+def _settled(ledger: SourceLedger, writer: SourceWriter, rows: int) -> SourceLedger:
+    """Return a ledger with its sums; what was read and neither trained nor dropped was cut off by the mix."""
+    trained = sum(writer.trained[:rows])
+    return replace(
+        ledger,
+        chunks=rows,
+        tokens_trained=trained,
+        tokens_context=sum(writer.context[:rows]),
+        tokens_unused=ledger.tokens_read - trained - sum(ledger.dropped.values()),
+    )
+
+
+def _explained(ledgers: list[SourceLedger]) -> str:
+    parts = []
+    for ledger in ledgers:
+        reasons = {**ledger.filtered_documents, **ledger.dropped}
+        said = ", ".join(f"{reason} ({count})" for reason, count in reasons.items()) or "every document is empty"
+        parts.append(f"{ledger.kind}: {ledger.documents} documents, {said}")
+    return "; ".join(parts)
+
+
+def _tokenizer(context: Context) -> PreTrainedTokenizerBase:
+    if context.tokenizer is None or context.tokenizer.eos_token_id is None:
+        raise DataError("the tokenizer has no end-of-text token", "documents could not be told apart; choose another")
+    return context.tokenizer
+
+

@@ -1,0 +1,124 @@
+"""The model of a stage: its config with RoPE scaled before the weights load, and proof that the scaling arrived."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ctxkit.errors import CtxkitError, ExitCode
+from ctxkit.recipe import ModelSection, Recipe, Stage
+from ctxkit.spec import Context, ModelRequest, RopeScaler
+
+RELATIVE_TOLERANCE = 1e-5
+"""float32 buffers against the formula in double precision; transformers' own error is below 1e-6."""
+
+
+@dataclass(frozen=True)
+class ExtendedRope:
+    """The RoPE scaling in force for a stage: its own, or the one its weights were last trained with."""
+
+    scaler: RopeScaler
+    window: int
+    """Tokens."""
+
+
+def base_config(model: ModelSection, tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedConfig:
+    """Return the config of the model that the recipe starts with, before any scaling.
+
+    Raises:
+        CtxkitError: with exit code 2, if there is no such model or its config is refused.
+    """
+    try:
+        if model.config is None:
+            return AutoConfig.from_pretrained(model.name_or_path, revision=model.revision)
+        fields: dict[str, Any] = dict(model.config)
+        if tokenizer is not None:
+            fields.setdefault("vocab_size", len(tokenizer))
+            for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+                fields.setdefault(name, getattr(tokenizer, name))
+        return AutoConfig.for_model(**fields)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CtxkitError(f"model: no config can be made: {error}", exit_code=ExitCode.RECIPE) from error
+
+
+def original_window(model: ModelSection, config: PreTrainedConfig) -> int:
+    """Return the true pre-training window in tokens.
+
+    Raises:
+        CtxkitError: with exit code 2, if neither the recipe nor the config says it.
+    """
+    if model.original_max_position_embeddings:
+        return model.original_max_position_embeddings
+    rope = getattr(config, "rope_parameters", None) or {}
+    window = rope.get("original_max_position_embeddings") or getattr(config, "max_position_embeddings", None)
+    if not window:
+        said = "the model's config does not say its window; set model.original_max_position_embeddings"
+        raise CtxkitError(said, exit_code=ExitCode.RECIPE)
+    return int(window)
+
+
+def rope_in_force(recipe: Recipe, stage: Stage, context: Context) -> ExtendedRope | None:
+    """Return the nearest scaling on the way from a stage back to the model, or None for the model's own."""
+    current: Stage | None = stage
+    while current is not None and current.rope is None:
+        current = recipe.parent(current)
+    if current is None or current.rope is None:
+        return None
+    return ExtendedRope(current.rope.build(context), current.rope.window(context.original_max_position_embeddings))
+
+
+def request_model(recipe: Recipe, stage: Stage, weights: Path | None, config: PreTrainedConfig) -> ModelRequest:
+    """Return what a stage asks for: weights of the stage before it, of the recipe's model, or none."""
+    model = recipe.model
+    source = str(weights) if weights else model.name_or_path
+    load: dict[str, Any] = {"dtype": model.dtype}
+    if model.attn_implementation:
+        load["attn_implementation"] = model.attn_implementation
+    if model.revision and not weights:
+        load["revision"] = model.revision
+    return ModelRequest(stage.name, config, source, load)
+
+
+def make_model(request: ModelRequest) -> PreTrainedModel:
+    """Return the model that a request asks for, with random weights where it names none."""
+    if request.weights is None:
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(request.config, **request.load)
+        return model
+    try:
+        loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            request.weights, config=request.config, **request.load
+        )
+    except OSError as error:
+        raise CtxkitError(f"the model {request.weights} cannot be loaded: {error}") from error
+    return loaded
+
+
+def check_rope(model: PreTrainedModel, rope: ExtendedRope | None) -> None:
+    """Compare every rotary buffer of a model with the formula that its recipe asks for.
+
+    Raises:
+        CtxkitError: the model has no rotary embedding, or its frequencies are others than those asked for.
+    """
+    if rope is None:
+        return
+    theta = model.config.rope_parameters["rope_theta"]
+    found = [module for module in model.modules() if type(module).__name__.endswith("RotaryEmbedding")]
+    if not found:
+        raise CtxkitError(f"{type(model).__name__} has no rotary embedding, so its RoPE cannot be scaled")
+    for module in found:
+        inv_freq = module.inv_freq.detach().to("cpu", torch.float64)
+        asked = rope.scaler.frequencies(2 * len(inv_freq), theta)
+        expected = torch.tensor(asked.inv_freq, dtype=torch.float64)
+        scaling = float(module.attention_scaling)
+        same = torch.allclose(inv_freq, expected, rtol=RELATIVE_TOLERANCE, atol=0)
+        if not same or abs(scaling - asked.attention_scaling) > RELATIVE_TOLERANCE * asked.attention_scaling:
+            worst = float(((inv_freq - expected).abs() / expected).max())
+            raise CtxkitError(
+                f"{type(model).__name__} does not have the rotary frequencies that the recipe asks for: they differ by "
+                f"up to {worst:.1e}, and attention scaling is {scaling:.6f} where {asked.attention_scaling:.6f} is due",
+                "nothing was trained; the model class may ignore rope_parameters",
+            )

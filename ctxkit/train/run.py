@@ -1,0 +1,148 @@
+"""The run: a recipe's stages in a row, each recognised when it is already finished."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ctxkit import checks, identity, launch, provenance
+from ctxkit.errors import CtxkitError, DiskError, ExitCode, StoppedError
+from ctxkit.host import Host
+from ctxkit.recipe import Located
+from ctxkit.registry import Registry, collect
+from ctxkit.report import write_report
+from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
+from ctxkit.settings import seed
+from ctxkit.spec import Context, RunFinished, RunStarted
+from ctxkit.train.disk import no_space
+from ctxkit.train.model import base_config, original_window
+from ctxkit.train.progress import track
+from ctxkit.train.signals import StopSignal
+from ctxkit.train.stage import Run, run_stage
+from ctxkit.train.tokenizer import make_tokenizer
+from ctxkit.train.trainer import CoreHooks
+
+
+def run(recipe: str | Path, run_dir: str | Path | None = None, sets: Sequence[str] = ()) -> RunDirectory:
+    """Run a recipe file from Python, as `ctxkit run` does; return its run directory.
+
+    Raises:
+        CtxkitError: with `exit_code` saying what kind of thing went wrong.
+    """
+    host = Host()
+    registry = collect(host)
+    located = checks.load(Path(recipe), registry, host, tuple(sets))
+    directory = RunDirectory(Path(run_dir) if run_dir else Path("runs") / located.recipe.name)
+    return run_located(located, registry, host, directory, command=["ctxkit.train.run", str(recipe), *sets])
+
+
+def run_located(
+    located: Located, registry: Registry, host: Host, directory: RunDirectory, command: list[str]
+) -> RunDirectory:
+    """Run a checked recipe in a run directory; finished work is kept, an interrupted stage goes on at its checkpoint.
+
+    Raises:
+        CtxkitError: with `exit_code` saying what kind of thing went wrong.
+    """
+    # TRL pings once a trainer unless it is told not to.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    _refuse_idle_devices(located)
+    host.register(CoreHooks(), "core")
+    stop = StopSignal()
+    used = identity.components(located.recipe, registry)
+    if launch.rank() != 0:
+        wait_for(directory.path / "recipe.yaml")
+        with stop.installed():
+            return _run_stages(located, host, directory, used, stop)
+    with directory.locked(), stop.installed():
+        directory.claim(identity.plain(located.recipe), used)
+        try:
+            _begin(located, host, directory, used, command)
+            return _run_stages(located, host, directory, used, stop)
+        except BaseException as error:
+            if no_space(error, directory.path):
+                raise DiskError(f"no space is left for {directory.path}", "free some and type the command again") from error
+            _record_end(directory, error)
+            raise
+
+
+def _begin(
+    located: Located, host: Host, directory: RunDirectory, used: dict[str, str], command: list[str]
+) -> None:
+    """Write down what runs, with what, and tell the plugins."""
+    plugins = {plugin.name: plugin.origin for plugin in host.plugins if not plugin.fault}
+    made = {**provenance.provenance(plugins, command), "from_plugins": _asked_provenance(host)}
+    write_json(directory.path / "provenance.json", made)
+    directory.update(
+        name=located.recipe.name,
+        description=located.recipe.description,
+        status="running",
+        result=located.recipe.result_stage.name,
+        components=used,
+        command=" ".join(command),
+        seed=seed(located.recipe.stages[0]),
+    )
+    host.hook.ctxkit_run_started(event=RunStarted(directory.path, identity.plain(located.recipe)))
+
+
+def _run_stages(
+    located: Located, host: Host, directory: RunDirectory, used: dict[str, str], stop: StopSignal
+) -> RunDirectory:
+    """Run every stage in order, then write the report."""
+    recipe, first = located.recipe, located.recipe.stages[0]
+    context = Context(seed=seed(first), track=track)
+    if launch.rank() != 0:
+        wait_for(directory.tokenizer)
+    tokenizer = make_tokenizer(recipe, context, directory.tokenizer)
+    config = base_config(recipe.model, tokenizer)
+    context = replace(
+        context, tokenizer=tokenizer, original_max_position_embeddings=original_window(recipe.model, config)
+    )
+    shared = Run(located, host, directory, used, tokenizer, config, context, stop)
+    for stage in recipe.stages:
+        run_stage(shared, stage)
+    if launch.rank() == 0:
+        directory.update(
+            status="done",
+            original_window=context.original_max_position_embeddings,
+            stages=[read_json(directory.stage_record(stage.name)) for stage in recipe.stages],
+        )
+        write_report(directory.path)
+        host.hook.ctxkit_run_finished(event=RunFinished(directory.path, directory.model(recipe.result_stage.name)))
+    return directory
+
+
+def _asked_provenance(host: Host) -> dict[str, Mapping[str, str]]:
+    """Return the facts that plugins want kept, by plugin name."""
+    implementations = host.hook.ctxkit_provenance.get_hookimpls()
+    return {implementation.plugin_name: implementation.function() for implementation in implementations}
+
+
+def _refuse_idle_devices(located: Located) -> None:
+    """Refuse to use one of several GPUs, which is never what was meant.
+
+    Raises:
+        CtxkitError: with exit code 2 and the line that uses all of them.
+    """
+    count = torch.cuda.device_count()
+    if count > 1 and launch.world_size() == 1:
+        line = launch.launch_line(str(located.file), count, located.recipe.launch.config_file)
+        raise CtxkitError(
+            f"this machine has {count} GPUs, and one process would use one of them",
+            f"start them all:  {line}\nor choose one:   CUDA_VISIBLE_DEVICES=0 ctxkit run {located.file}",
+            exit_code=ExitCode.RECIPE,
+        )
+
+
+def _record_end(directory: RunDirectory, error: BaseException) -> None:
+    """Write into `run.json` how the run ended, so that a scheduler need not read logs."""
+    stopped = isinstance(error, StoppedError)
+    directory.update(
+        status="stopped" if stopped else "failed",
+        error=str(error),
+        exit_code=int(error.exit_code if isinstance(error, CtxkitError) else ExitCode.FAILED),
+    )

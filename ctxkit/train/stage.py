@@ -1,0 +1,204 @@
+"""One stage: from the weights of its parent to a trained, saved and evaluated model."""
+
+from __future__ import annotations
+
+import copy
+import gc
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast_object_list
+from datasets import Dataset
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+
+from ctxkit import launch
+from ctxkit.errors import DataError, ResumeError
+from ctxkit.host import Host
+from ctxkit.recipe import Located, Stage
+from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
+from ctxkit.settings import seed
+from ctxkit.spec import Context, StageFinished, TrainerRequest
+from ctxkit.train import callbacks, checkpoints
+from ctxkit.train.data import build_dataset, data_key
+from ctxkit.train.disk import preflight
+from ctxkit.train.evaluate import evaluate
+from ctxkit.train.model import check_rope, request_model, rope_in_force
+from ctxkit.train.progress import say
+from ctxkit.train.signals import StopSignal
+from ctxkit.train.store import read_manifest
+from ctxkit.train.trainer import quiet, sft_config
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every stage of a run shares."""
+
+    located: Located
+    host: Host
+    directory: RunDirectory
+    components: dict[str, str]
+    """Source hash of every component that the recipe uses."""
+    tokenizer: PreTrainedTokenizerBase
+    config: PreTrainedConfig
+    """Of the model that the recipe starts with, unscaled."""
+    context: Context
+    stop: StopSignal
+
+
+def run_stage(run: Run, stage: Stage) -> None:
+    """Train and evaluate one stage, or what of it is not finished."""
+    directory, context = run.directory, replace(run.context, seed=seed(stage))
+    if directory.stage_record(stage.name).exists():
+        say(f"stage {stage.name}: already trained")
+    else:
+        _train(run, stage, context)
+        gc.collect()
+    finished = directory.stage(stage.name) / "finished"
+    if launch.rank() != 0:
+        wait_for(finished)
+        return
+    reports = evaluate(stage, directory, rope_in_force(run.located.recipe, stage, context), context)
+    if not finished.exists():
+        event = StageFinished(directory.path, stage.name, directory.model(stage.name), reports)
+        run.host.hook.ctxkit_stage_finished(event=event)
+        finished.touch()
+
+
+def _train(run: Run, stage: Stage, context: Context) -> None:
+    """Train one stage and save its model."""
+    output = run.directory.stage(stage.name) / "checkpoints"
+    # First, because DeepSpeed ZeRO-3 must be known before weights load.
+    args = sft_config(run.located, stage, output)
+    key, dataset = _dataset(run, stage, context)
+    trainer = _trainer(run, stage, context, args, dataset)
+    checkpoint = _checkpoint(output, args)
+    if launch.rank() == 0:
+        write_json(output / "processes.json", {"num_processes": args.world_size})
+    with run.stop.deferred():
+        outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if run.stop.received:
+        raise run.stop.error()
+    _save(trainer, run.directory, stage)
+    if launch.rank() == 0:
+        found = {"train_loss": outcome.training_loss, "data": key}
+        write_json(run.directory.stage_record(stage.name), {**_record(run, stage, context, trainer), **found})
+
+
+def _dataset(run: Run, stage: Stage, context: Context) -> tuple[str, Dataset]:
+    """Return the key and the rows of a stage's data, prepared by the first process and read by the others."""
+    key = data_key(stage.data, run.directory.tokenizer, run.components, context.seed)
+    folder = run.directory.data(key)
+    if launch.rank() != 0:
+        wait_for(folder / "manifest.json")
+    dataset = build_dataset(stage.data, context, folder)
+    if launch.rank() == 0:
+        manifest = read_manifest(folder)
+        say(f"stage {stage.name}: {manifest['chunks']:,} chunks, {manifest['tokens']:,} tokens to train on")
+    return key, dataset
+
+
+def _trainer(run: Run, stage: Stage, context: Context, args: SFTConfig, dataset: Dataset) -> SFTTrainer:
+    """Return the trainer around the stage's model, its rotary frequencies checked."""
+    recipe, directory = run.located.recipe, run.directory
+    parent = recipe.parent(stage)
+    weights = directory.model(parent.name) if parent else None
+    config = AutoConfig.from_pretrained(weights) if weights else copy.deepcopy(run.config)
+    if stage.rope is not None:
+        stage.rope.build(context)(config)
+    torch.manual_seed(args.seed)
+    model = run.host.hook.ctxkit_make_model(request=request_model(recipe, stage, weights, config))
+    rope = rope_in_force(recipe, stage, context)
+    check_rope(model, rope)
+    _check_ids(dataset, model.config.get_text_config().vocab_size)
+    preflight(model, args, directory.path)
+    tokenizer = copy.deepcopy(run.tokenizer)
+    if rope:
+        tokenizer.model_max_length = rope.window
+    request = TrainerRequest(stage.name, model, args, dataset, tokenizer, _callbacks(run, stage, context))
+    trainer: SFTTrainer = run.host.hook.ctxkit_make_trainer(request=request)
+    quiet(trainer)
+    return trainer
+
+
+def _callbacks(run: Run, stage: Stage, context: Context) -> tuple[Any, ...]:
+    """Return the core's callbacks, then those that the recipe chose."""
+    stages = run.located.recipe.stages
+    return (
+        callbacks.Metrics(run.directory.metrics, stage.name),
+        callbacks.FiniteGuard(),
+        callbacks.StopAtStepEnd(run.stop),
+        callbacks.SealCheckpoints(),
+        callbacks.Progress(f"stage {stages.index(stage) + 1}/{len(stages)} {stage.name}"),
+        *(options.build(context) for options in stage.callbacks),
+    )
+
+
+def _checkpoint(output: Path, args: SFTConfig) -> Path | None:
+    """Return the checkpoint to continue from, the same in every process.
+
+    Raises:
+        ResumeError: it was made with another number of processes, so the data order would be another.
+    """
+    found: list[str | None] = [None]
+    if launch.rank() == 0:
+        path, said = checkpoints.newest(output)
+        for line in said:
+            say(line)
+        found = [str(path) if path else None]
+    broadcast_object_list(found)
+    if found[0] is None:
+        return None
+    before = read_json(output / "processes.json").get("num_processes", args.world_size)
+    if before != args.world_size:
+        raise ResumeError(
+            f"{found[0]} was made with {before} processes, and now there are {args.world_size}: other rows would follow",
+            f"start {before} processes, or delete {output} to begin this stage again",
+        )
+    say(f"continuing from {Path(found[0]).name}")
+    return Path(found[0])
+
+
+def _save(trainer: SFTTrainer, directory: RunDirectory, stage: Stage) -> None:
+    """Save model and tokenizer; the folder gets its name only when everything is in it."""
+    temporary = directory.stage(stage.name) / "model.tmp"
+    trainer.save_model(str(temporary))
+    if launch.rank() == 0:
+        temporary.replace(directory.model(stage.name))
+
+
+def _record(run: Run, stage: Stage, context: Context, trainer: SFTTrainer) -> dict[str, Any]:
+    """Return what the report says of a stage; lengths in tokens."""
+    parent = run.located.recipe.parent(stage)
+    rope = None
+    if stage.rope is not None:
+        original = context.original_max_position_embeddings
+        kind = str(stage.rope.kind)  # type: ignore[attr-defined] # every component has a kind
+        rope = {"kind": kind, "factor": stage.rope.scale(original), "window": stage.rope.window(original)}
+    return {
+        "name": stage.name,
+        "from": parent.name if parent else None,
+        "rope": rope,
+        "length": trainer.args.max_length,
+        "steps": trainer.state.global_step,
+        "tokens": int(trainer.state.num_input_tokens_seen),
+        "seconds": callbacks.seconds(run.directory.metrics, stage.name),
+    }
+
+
+def _check_ids(dataset: Dataset, vocab_size: int) -> None:
+    """Refuse token ids that the model has no embedding for: on a GPU they would end in a device assertion.
+
+    Raises:
+        DataError: with the largest id.
+    """
+    largest = max((int(column.flatten().to_numpy().max()) for column in _id_chunks(dataset)), default=0)
+    if largest >= vocab_size:
+        raise DataError(f"the data holds token id {largest}, and the model has {vocab_size} embeddings",
+                        "is this the tokenizer of this model?")
+
+
+def _id_chunks(dataset: Dataset) -> list[Any]:
+    return [chunk for chunk in dataset.data.column("input_ids").chunks if len(chunk)]

@@ -1,0 +1,82 @@
+"""The tokenizer of a run: trained by the recipe, or loaded, then kept in the run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from ctxkit.errors import DataError
+from ctxkit.recipe import Recipe, TokenizerTraining
+from ctxkit.spec import Context, SourceOptions
+
+BYTES = 256
+
+
+def make_tokenizer(recipe: Recipe, context: Context, folder: Path) -> PreTrainedTokenizerBase:
+    """Return the run's tokenizer, from its folder if it was made before.
+
+    Raises:
+        DataError: it cannot be loaded, or the vocabulary to train is too small.
+    """
+    if (folder / "tokenizer_config.json").exists():
+        return _loaded(str(folder), None)
+    section, model = recipe.tokenizer, recipe.model
+    if section.train:
+        tokenizer: PreTrainedTokenizerBase = _trained(section.train, recipe, context)
+    elif section.name_or_path:
+        tokenizer = _loaded(section.name_or_path, None)
+    else:
+        tokenizer = _loaded(str(model.name_or_path), model.revision)
+    if tokenizer.eos_token_id is None:
+        raise DataError("the tokenizer has no end-of-text token", "documents could not be told apart; choose another")
+    temporary = folder.with_name("tokenizer.tmp")
+    tokenizer.save_pretrained(temporary)
+    temporary.replace(folder)
+    return tokenizer
+
+
+def _loaded(name: str, revision: str | None) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, revision=revision)
+    except (OSError, ValueError) as error:
+        raise DataError(f"the tokenizer {name} cannot be loaded: {error}") from error
+    return tokenizer
+
+
+def _trained(training: TokenizerTraining, recipe: Recipe, context: Context) -> PreTrainedTokenizerFast:
+    special = [token for token in (training.bos_token, training.eos_token, training.pad_token) if token]
+    if training.vocab_size < BYTES + len(special):
+        least = BYTES + len(special)
+        raise DataError(f"tokenizer.train.vocab_size {training.vocab_size} is less than {least}", "256 bytes and the rest")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=training.vocab_size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    # With no room for merges there is nothing to learn from the text.
+    texts = _texts(recipe, context) if training.vocab_size > BYTES + len(special) else iter(())
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=training.bos_token,
+        eos_token=training.eos_token,
+        pad_token=training.pad_token,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _texts(recipe: Recipe, context: Context) -> Iterator[str]:
+    """Yield the documents of every stage, each source once."""
+    sources: dict[str, SourceOptions] = {}
+    for stage in recipe.stages:
+        sources |= {source.model_dump_json(): source for source in stage.data.sources}
+    for source in sources.values():
+        for document in context.track(source.build(context), "tokenizer", 0):
+            yield document.text

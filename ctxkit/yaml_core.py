@@ -1,0 +1,133 @@
+"""YAML as recipes use it: safe, YAML 1.2 core scalars, every key and value with its place, nothing twice.
+
+PyYAML alone reads `1e-5` as a string, `no` as a boolean and `12:30` as a number, lets a key appear twice, and expands a
+400-byte document into 10^9 values; a recipe must do none of this.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from ctxkit.errors import Fault, Origin, RecipeError
+
+MAX_BYTES = 1_000_000
+MAX_NODES = 20_000
+MAX_DEPTH = 50
+
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf"), float("inf")),
+    "-.inf": float("-inf"),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
+}
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A value with the place of itself and of its key."""
+
+    value: Any
+    origin: Origin
+    key_origin: Origin | None = None
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that decides nothing about plain scalars; `_scalar` does."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own name
+
+
+def parse(text: str, name: str) -> Parsed:
+    """Return the one document of a text.
+
+    Raises:
+        RecipeError: it is no YAML, repeats a key, or exceeds the limits on size, depth or aliases.
+    """
+    if len(text.encode()) > MAX_BYTES:
+        raise RecipeError([Fault((), f"the file has more than {MAX_BYTES} bytes", origin=Origin(name))])
+    reader = _Reader(name, text)
+    try:
+        node = yaml.compose(text, Loader=_Loader)  # noqa: S506 - only composes nodes, and derives from SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        origin = reader.at(mark, mark) if mark else Origin(name)
+        said = " ".join(part for part in (error.context, error.problem) if part)
+        raise RecipeError([Fault((), f"this is not valid YAML: {said}", origin=origin)]) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        said = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise RecipeError([Fault((), f"this is not valid YAML: {said}", origin=Origin(name))]) from None
+    if node is None:
+        return Parsed(None, Origin(name))
+    parsed = reader.read(node, 0)
+    if reader.faults:
+        raise RecipeError(reader.faults)
+    return parsed
+
+
+class _Reader:
+    """Turn composed nodes into values, counting as aliases expand."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name = name
+        self._lines = text.splitlines()
+        self._count = 0
+        self.faults: list[Fault] = []
+
+    def at(self, start: yaml.Mark, end: yaml.Mark) -> Origin:
+        """Return the place from a start mark, as long as it goes on one line."""
+        text = self._lines[start.line] if start.line < len(self._lines) else ""
+        length = end.column - start.column if end.line == start.line else len(text) - start.column
+        return Origin(self._name, start.line + 1, start.column + 1, max(length, 1), text)
+
+    def read(self, node: yaml.Node, depth: int) -> Parsed:
+        """Return the value of a node."""
+        origin = self.at(node.start_mark, node.end_mark)
+        self._count += 1
+        if self._count > MAX_NODES or depth > MAX_DEPTH:
+            said = f"more than {MAX_NODES} values, aliases expanded" if self._count > MAX_NODES else "nested too deeply"
+            raise RecipeError([Fault((), f"the document is too large: {said}", origin=origin)])
+        if isinstance(node, yaml.MappingNode):
+            return Parsed(self._mapping(node, depth), origin)
+        if isinstance(node, yaml.SequenceNode):
+            return Parsed([self.read(item, depth + 1) for item in node.value], origin)
+        if node.tag.startswith("!") or (node.style is None and node.tag != "tag:yaml.org,2002:str"):
+            self.faults.append(Fault((), f"the tag {node.tag} is not allowed", "write a plain value", origin))
+        return Parsed(_scalar(node.value) if node.style is None else node.value, origin)
+
+    def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Parsed]:
+        values: dict[str, Parsed] = {}
+        for key_node, value_node in node.value:
+            key_origin = self.at(key_node.start_mark, key_node.end_mark)
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.faults.append(Fault((), "a key must be a plain word", origin=key_origin))
+                continue
+            key = key_node.value
+            if key in values:
+                first = values[key].key_origin
+                self.faults.append(Fault((), f"the key `{key}` is written twice", f"first in {first}", key_origin))
+                continue
+            if key == "<<":
+                self.faults.append(Fault((), "merge keys (`<<`) are not part of YAML 1.2", "use `extends`", key_origin))
+                continue
+            value = self.read(value_node, depth + 1)
+            values[key] = Parsed(value.value, value.origin, key_origin)
+        return values
+
+
+def _scalar(text: str) -> str | int | float | bool | None:
+    """Return the value of a plain scalar by the YAML 1.2 core schema."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.fullmatch(text):
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text

@@ -1,0 +1,100 @@
+"""What a recipe may say about each chunker, and how the chunker is built from it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from ctxkit.errors import CtxkitError, ExitCode
+from ctxkit.spec import Chunker, ChunkerOptions, Context
+
+
+def _tokens_or_share(value: object) -> object:
+    """Refuse what is neither, with one fault at the field itself where the union gives one for each member."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if is_count or (isinstance(value, float) and 0 < value < 1):
+        return value
+    raise ValueError("needs a whole number of tokens, or a share of length between 0 and 1")
+
+
+TokenCount = Annotated[int, Field(strict=True, ge=0)]
+Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
+TokensOrShare = Annotated[TokenCount | Share, BeforeValidator(_tokens_or_share)]
+
+
+class OverlapOptions(ChunkerOptions):
+    """Fixed windows that share tokens with their neighbours."""
+
+    kind: Literal["overlap"]
+    """Fixed windows that share tokens with their neighbours."""
+    length: int = Field(ge=2)
+    """Tokens in the longest chunk; at least 2, since a single token has nothing to predict."""
+    overlap: TokensOrShare = 0
+    """What a window repeats of the one before it: tokens if a whole number, a share of length if between 0 and 1."""
+    train_on_overlap: bool = False
+    """Train the repeated tokens again; otherwise they only give context, and each token is trained once."""
+
+    @model_validator(mode="after")
+    def _leave_progress(self) -> Self:
+        """Refuse windows that would never move on."""
+        if self.overlap >= self.length:
+            raise ValueError(f"overlap must be less than length: {self.overlap} of {self.length} tokens")
+        return self
+
+    @property
+    def overlap_tokens(self) -> int:
+        """The overlap in tokens, a share rounded to the nearest that still moves on."""
+        if isinstance(self.overlap, int):
+            return self.overlap
+        return min(round(self.overlap * self.length), self.length - 1)
+
+    def build(self, context: Context) -> Chunker:
+        """Return the chunker; documents too short to train on are counted through the context."""
+        from ctxkit_chunkers.overlap import OverlapChunker
+
+        return OverlapChunker(
+            length=self.length,
+            overlap=self.overlap_tokens,
+            train_on_overlap=self.train_on_overlap,
+            dropped=context.dropped,
+        )
+
+
+class ParagraphOptions(ChunkerOptions):
+    """Chunks that end where the text does: at a blank line, a line end or a sentence end, as far as there is one."""
+
+    kind: Literal["paragraph"]
+    """Chunks that end at a blank line, else at a line end, else at a sentence end, else anywhere."""
+    length: int = Field(ge=3)
+    """Tokens in the longest chunk; at least 3, so that every document can be cut into chunks of 2 or more."""
+    min_length: int | None = Field(default=None, ge=2)
+    """Tokens before which no chunk is cut unless its document ends; unset, half of length."""
+
+    @model_validator(mode="after")
+    def _order_lengths(self) -> Self:
+        """Refuse a least length beyond the greatest."""
+        if self.min_length is not None and self.min_length > self.length:
+            raise ValueError(f"min_length must be at most length: {self.min_length} of {self.length} tokens")
+        return self
+
+    def build(self, context: Context) -> Chunker:
+        """Return the chunker, which reads the vocabulary of the context's tokenizer once.
+
+        Raises:
+            CtxkitError: the context has no tokenizer.
+        """
+        from ctxkit_chunkers.paragraph import ParagraphChunker
+
+        if context.tokenizer is None:
+            raise CtxkitError(
+                "the chunker 'paragraph' needs a tokenizer to know where lines and sentences end",
+                "name a model or tokenizer, or choose the chunker 'overlap'",
+                exit_code=ExitCode.RECIPE,
+            )
+        return ParagraphChunker(
+            context.tokenizer,
+            length=self.length,
+            min_length=self.min_length or max(2, self.length // 2),
+            dropped=context.dropped,
+        )

@@ -1,0 +1,80 @@
+"""The options of each eval."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from ctxkit.spec import Context, Eval, EvalOptions, SourceSlot
+
+Length = Annotated[int, Field(ge=8)]
+Depth = Annotated[float, Field(ge=0, le=1)]
+
+
+class PerplexityOptions(EvalOptions):
+    """Perplexity by context length, over the whole window and over its last quarter."""
+
+    kind: Literal["perplexity"]
+    source: SourceSlot
+    """Held-out documents; keep them out of every training source."""
+    lengths: tuple[Length, ...] = Field(min_length=1)
+    """Context lengths in tokens. For every length the windows end at the same tokens, so the texts are the same."""
+    windows: PositiveInt = 32
+    """How many, spread over the documents that hold the longest length."""
+    batch_size: PositiveInt = 4
+    """Windows measured at once."""
+
+    def build(self, context: Context) -> Eval:
+        """Return the measurement."""
+        from ctxkit_evals.perplexity import Perplexity
+
+        return Perplexity(
+            documents=self.source.build(context),
+            lengths=self.lengths,
+            windows=self.windows,
+            batch_size=self.batch_size,
+            seed=context.seed,
+            track=context.track,
+        )
+
+
+class PasskeyOptions(EvalOptions):
+    """Recall of a random five-digit key hidden at a depth of a text, by context length, in tokens."""
+
+    kind: Literal["passkey"]
+    haystack: SourceSlot
+    """Held-out documents around the key."""
+    lengths: tuple[Length, ...] = Field(min_length=1)
+    """Context lengths in tokens: prompt and answer together are exactly this long."""
+    depths: tuple[Depth, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """Where in the text the key stands: 0 is the front, 1 is right before the question."""
+    samples: PositiveInt = 20
+    """Prompts for each length and depth."""
+    needle: str = " The pass key is {key}. Remember it. "
+    """The sentence that states the key; `{key}` stands for it."""
+    question: str = " What is the pass key? The pass key is "
+    """What the prompt ends with; the answer must follow at once."""
+    batch_size: PositiveInt = 4
+    """Prompts measured at once."""
+
+    @model_validator(mode="after")
+    def _stated(self) -> PasskeyOptions:
+        if "{key}" not in self.needle:
+            raise ValueError("the needle must hold `{key}`")
+        return self
+
+    def build(self, context: Context) -> Eval:
+        """Return the measurement."""
+        from ctxkit_evals.passkey import Passkey, Wording
+
+        return Passkey(
+            documents=self.haystack.build(context),
+            lengths=self.lengths,
+            depths=self.depths,
+            samples=self.samples,
+            wording=Wording(self.needle, self.question),
+            batch_size=self.batch_size,
+            seed=context.seed,
+            track=context.track,
+        )

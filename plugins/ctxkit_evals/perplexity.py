@@ -1,0 +1,113 @@
+"""Perplexity by context length."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctxkit.errors import DataError
+from ctxkit.spec import Document, EvalReport, Measurement, Sample
+from ctxkit_evals.intervals import bootstrap_perplexity
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+FORWARD_TOKENS = 4096
+"""Tokens of one row whose logits exist at once; the rest of the row is reached through the KV cache, which is exact."""
+TAIL = 4
+"""The tail is the last 1/4 of a window."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """The tokens that end at one place of one document."""
+
+    ids: list[int]
+    document_id: str
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """Measure exp of the mean negative log-likelihood a token, token-weighted, with a bootstrap interval.
+
+    A window of n tokens predicts n - 1 of them. No begin token is put in front of a window, which usually starts in the
+    middle of its document.
+    """
+
+    documents: Iterable[Document]
+    lengths: Sequence[int]
+    windows: int
+    batch_size: int
+    seed: int
+    track: Callable[[Iterable[Any], str, int], Iterator[Any]]
+
+    def __call__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> EvalReport:
+        """Return perplexity over whole windows and over their last quarters, for each length."""
+        windows = self._windows(tokenizer)
+        batches = [
+            (length, windows[start : start + self.batch_size])
+            for length in self.lengths
+            for start in range(0, len(windows), self.batch_size)
+        ]
+        losses: dict[int, list[NDArray[np.float64]]] = {length: [] for length in self.lengths}
+        for length, batch in self.track(batches, "perplexity", len(batches)):
+            losses[length] += list(token_losses(model, [window.ids[-length:] for window in batch]))
+        measurements, samples = [], []
+        for length in self.lengths:
+            rows = np.stack(losses[length])
+            tail = rows[:, -(length // TAIL) :]
+            measurements += [self._measured("perplexity", length, rows), self._measured("perplexity_tail", length, tail)]
+            samples += [
+                Sample(window.document_id, length, float(row.mean())) for window, row in zip(windows, rows, strict=True)
+            ]
+        metadata = {"seed": self.seed, "interval": "bootstrap 95 % over windows", "sample_score": "mean nats a token"}
+        return EvalReport("perplexity", tuple(measurements), tuple(samples), metadata)
+
+    def _measured(self, metric: str, length: int, rows: NDArray[np.float64]) -> Measurement:
+        interval = bootstrap_perplexity(rows.sum(axis=1), rows.shape[1], self.seed)
+        return Measurement(metric, length, float(np.exp(rows.mean())), *interval, len(rows))
+
+    def _windows(self, tokenizer: PreTrainedTokenizerBase) -> list[Window]:
+        """Return windows of the longest length, one a document while there are enough documents."""
+        longest = max(self.lengths)
+        found: list[tuple[str, list[int]]] = []
+        for document in self.documents:
+            ids = tokenizer(document.text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            if len(ids) >= longest:
+                found.append((document.id, ids))
+            if len(found) == self.windows:
+                break
+        if not found:
+            raise DataError(f"perplexity: no document has {longest} tokens", "shorten `lengths`, or choose longer texts")
+        generator = random.Random(f"perplexity {self.seed}")  # noqa: S311 - reproducible, not secret
+        windows = []
+        for number in range(self.windows):
+            name, ids = found[number % len(found)]
+            end = generator.randint(longest, len(ids))
+            windows.append(Window(ids[end - longest : end], f"{name}:{end}"))
+        return windows
+
+
+def token_losses(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    """Return the negative log-likelihood of every token but the first, in nats, shape (rows, tokens - 1)."""
+    import torch
+
+    ids = torch.tensor([list(row) for row in rows], device=model.device)
+    losses, cache = [], None
+    for start in range(0, ids.shape[1] - 1, FORWARD_TOKENS):
+        block = ids[:, start : min(start + FORWARD_TOKENS, ids.shape[1] - 1)]
+        # Without a cache object, transformers would see one block of a longer row as a row of its own.
+        several = ids.shape[1] - 1 > FORWARD_TOKENS
+        outputs = model(input_ids=block, past_key_values=cache, use_cache=several)
+        cache = outputs.past_key_values if several else None
+        targets = ids[:, start + 1 : start + 1 + block.shape[1]]
+        logits = outputs.logits.float()
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        losses.append(loss.view(len(rows), -1).double().cpu())
+    joined: NDArray[np.float64] = torch.cat(losses, dim=1).numpy()
+    return joined

@@ -1,0 +1,72 @@
+"""Text files by glob patterns."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import random
+import sysconfig
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctxkit.errors import DataError
+from ctxkit.spec import Document
+
+
+@dataclass(frozen=True)
+class Files:
+    """Read one document a file, in an order that does not depend on the file system."""
+
+    paths: Sequence[str]
+    exclude: Sequence[str] = ()
+    encoding: str = "utf-8"
+    errors: str = "strict"
+    seed: int | None = None
+    """Of the order; by path where None."""
+
+    def __iter__(self) -> Iterator[Document]:
+        """Yield the documents.
+
+        Raises:
+            DataError: a pattern matches no file, or a file cannot be read as text.
+        """
+        for path in self._matched():
+            text = self._text(path)
+            if text is not None:
+                # Not the absolute path: the same library elsewhere gives the same documents.
+                yield Document(text, id=_named(path), group=str(Path(_named(path)).parent))
+
+    def _matched(self) -> list[str]:
+        excluded = [_expanded(pattern) for pattern in self.exclude]
+        found: set[str] = set()
+        for pattern in self.paths:
+            matched = [path for path in glob.glob(_expanded(pattern), recursive=True) if Path(path).is_file()]
+            if not matched:
+                raise DataError(f"no file matches {pattern}", "paths are relative to the working directory")
+            found.update(path for path in matched if not any(fnmatch.fnmatch(path, other) for other in excluded))
+        ordered = sorted(found)
+        if self.seed is not None:
+            random.Random(f"files {self.seed}").shuffle(ordered)  # noqa: S311 - reproducible, not secret
+        return ordered
+
+    def _text(self, path: str) -> str | None:
+        try:
+            # newline="" would keep CRLF; text files differ in it for no reason a model should learn.
+            return Path(path).read_text(self.encoding, errors="replace" if self.errors == "replace" else "strict")
+        except UnicodeDecodeError as error:
+            if self.errors == "skip":
+                return None
+            message = f"{path} is not {self.encoding}: byte {error.object[error.start]:#04x} at {error.start}"
+            raise DataError(message, "set `encoding`, or `errors: skip` or `replace`") from error
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _expanded(pattern: str) -> str:
+    return pattern.replace("{stdlib}", sysconfig.get_path("stdlib"))
+
+
+def _named(path: str) -> str:
+    stdlib = sysconfig.get_path("stdlib")
+    return "{stdlib}" + path[len(stdlib) :] if path.startswith(stdlib) else path

@@ -1,0 +1,139 @@
+"""The options of each source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from ctxkit.spec import Context, Document, SourceOptions, SourceSlot
+
+
+class FilesOptions(SourceOptions):
+    """Text files matching glob patterns, one document a file."""
+
+    kind: Literal["files"]
+    paths: tuple[str, ...] = Field(min_length=1)
+    """Glob patterns, relative to the working directory; `**` crosses folders, and `{stdlib}` is the folder of Python's
+    own standard library."""
+    exclude: tuple[str, ...] = ()
+    """Glob patterns of files to leave out."""
+    shuffle: bool = False
+    """Read the files in an order drawn from the seed, rather than by path; matters where only a part is used."""
+    encoding: str = "utf-8"
+    """How bytes become text."""
+    errors: Literal["strict", "skip", "replace"] = "strict"
+    """What to do with a file that has other bytes: stop and name it, leave it out, or put U+FFFD in their place."""
+
+    def build(self, context: Context) -> Iterable[Document]:
+        """Return the documents, read as they are asked for."""
+        from ctxkit_sources.files import Files
+
+        seed = context.seed if self.shuffle else None
+        return Files(self.paths, exclude=self.exclude, encoding=self.encoding, errors=self.errors, seed=seed)
+
+
+class HubOptions(SourceOptions):
+    """A dataset by datasets' own loaders: from the hub, or local parquet, json, csv, text or arrow files."""
+
+    kind: Literal["hub"]
+    path: str
+    """Hub name, or the name of a loader (`json`, `parquet`, `csv`, `text`, `arrow`) together with `data_files`."""
+    name: str | None = None
+    """Configuration of the dataset, as `load_dataset` calls it."""
+    data_files: str | tuple[str, ...] | Mapping[str, str] | None = None
+    """Files, as `load_dataset` takes them."""
+    split: str = "train"
+    """Split, slices such as `train[:1%]` included."""
+    revision: str | None = None
+    """Commit, branch or tag on the hub."""
+    streaming: bool = False
+    """Read rows as they are needed instead of downloading the whole first."""
+    text_column: str = "text"
+    """The column that holds the text."""
+    id_column: str | None = None
+    """The column that names a row; its number unless stated."""
+
+    @model_validator(mode="after")
+    def _local(self) -> HubOptions:
+        if self.path in LOADERS and self.data_files is None:
+            raise ValueError(f"the loader `{self.path}` needs `data_files`")
+        return self
+
+    def build(self, context: Context) -> Iterable[Document]:
+        """Return one document a row."""
+        from ctxkit_sources.hub import Hub
+
+        arguments: dict[str, Any] = {"name": self.name, "revision": self.revision, "streaming": self.streaming}
+        if self.data_files is not None:
+            arguments["data_files"] = list(self.data_files) if isinstance(self.data_files, tuple) else self.data_files
+        return Hub(self.path, self.split, self.text_column, self.id_column, arguments)
+
+
+LOADERS = ("arrow", "csv", "json", "parquet", "text")
+
+
+class KeyRecallOptions(SourceOptions):
+    """Passages of other documents with one five-digit key stated several times: what only long-range recall predicts."""
+
+    kind: Literal["key_recall"]
+    haystack: SourceSlot
+    """The source whose text surrounds the keys."""
+    documents: PositiveInt
+    """How many to make."""
+    length: PositiveInt
+    """Characters of each document."""
+    mentions: int = Field(default=4, ge=2)
+    """How often the key is stated in each; every statement after the first can be recalled."""
+
+    @model_validator(mode="after")
+    def _roomy(self) -> KeyRecallOptions:
+        from ctxkit_sources.key_recall import STATEMENT_LENGTH
+
+        if self.length < self.mentions * STATEMENT_LENGTH:
+            raise ValueError(f"{self.mentions} mentions need at least {self.mentions * STATEMENT_LENGTH} characters")
+        return self
+
+    def build(self, context: Context) -> Iterable[Document]:
+        """Return documents that are the same for the same seed."""
+        from ctxkit_sources.key_recall import KeyRecall
+
+        return KeyRecall(
+            self.haystack.build(context),
+            documents=self.documents,
+            length=self.length,
+            mentions=self.mentions,
+            seed=context.seed,
+        )
+
+
+class RepeatsOptions(SourceOptions):
+    """Random segments repeated to the end: the quickest teacher of the attention that copies (induction heads)."""
+
+    kind: Literal["repeats"]
+    documents: PositiveInt
+    """How many to make."""
+    length: PositiveInt
+    """Characters of each document."""
+    min_period: PositiveInt = 4
+    """Characters of the shortest segment."""
+    max_period: PositiveInt = 16
+    """Characters of the longest segment."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RepeatsOptions:
+        if not self.min_period <= self.max_period <= self.length:
+            raise ValueError("needs min_period <= max_period <= length")
+        return self
+
+    def build(self, context: Context) -> Iterable[Document]:
+        """Return documents that are the same for the same seed."""
+        from ctxkit_sources.repeats import Repeats
+
+        return Repeats(
+            documents=self.documents,
+            length=self.length,
+            periods=(self.min_period, self.max_period),
+            seed=context.seed,
+        )
