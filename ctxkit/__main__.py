@@ -8,7 +8,7 @@ _here = os.path.dirname(os.path.abspath(__file__))
 if sys.path and os.path.abspath(sys.path[0] or ".") == _here:
     sys.path[0] = os.path.dirname(_here)
 
-from ctxkit.cli import main  # noqa: E402 - only importable after the path is repaired
+from ctxkit.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

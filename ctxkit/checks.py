@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ctxkit import layers, recipe
 from ctxkit.errors import Fault, RecipeError
-from ctxkit.host import Host
 from ctxkit.recipe import MODEL, Located, Stage
-from ctxkit.registry import Registry
 from ctxkit.settings import effective, sft_settings
 from ctxkit.sft_fields import sft_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ctxkit.host import Host
+    from ctxkit.registry import Registry
 
 OWNED = {
     "output_dir": "ctxkit writes into the run directory; choose it with `ctxkit run --run-dir`",
@@ -78,7 +82,9 @@ def _stages(located: Located) -> Iterator[Fault]:
         if stage.name == MODEL:
             yield located.fault(stage.name, ("name",), f"`{MODEL}` is what `from` calls the model itself; another name")
         if stage.from_ not in (None, MODEL, *seen):
-            hint = f"before it come {', '.join(seen)}" if seen else f"it is the first; `from: {MODEL}` is the model itself"
+            hint = (
+                f"before it come {', '.join(seen)}" if seen else f"it is the first; `from: {MODEL}` is the model itself"
+            )
             yield located.fault(stage.name, ("from",), f"no stage before it is named `{stage.from_}`", hint)
         seen.append(stage.name)
     if located.recipe.result not in (None, *seen):

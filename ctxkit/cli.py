@@ -6,7 +6,7 @@ import json
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,21 +14,28 @@ from ctxkit import __version__
 from ctxkit.errors import CtxkitError, ExitCode
 
 if TYPE_CHECKING:
-    from ctxkit.checks import Located
     from ctxkit.host import Host
+    from ctxkit.recipe import Located
     from ctxkit.registry import Registry
+    from ctxkit.rundir import RunDirectory
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
 SET = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set one value of the recipe; repeatable.")
-PLUGIN = click.option("--plugin", "plugin_files", multiple=True, type=click.Path(path_type=Path), metavar="FILE.py",
-                      help="Load one Python file as a plugin; it runs as code. Repeatable.")
+PLUGIN = click.option(
+    "--plugin",
+    "plugin_files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.py",
+    help="Load one Python file as a plugin; it runs as code. Repeatable.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ctxkit")
 def cli() -> None:
-    """Extend the context window of a language model, and prove it.
+    r"""Extend the context window of a language model, and prove it.
 
     One recipe says everything: the model, its data, how its RoPE is scaled, the training, what is measured.
 
@@ -45,7 +52,7 @@ def cli() -> None:
 @SET
 @PLUGIN
 def run(recipe: Path, run_dir: Path | None, sets: tuple[str, ...], plugin_files: tuple[Path, ...]) -> None:
-    """Train, evaluate and report what a recipe says; typed again, continue where it was.
+    r"""Train, evaluate and report what a recipe says; typed again, continue where it was.
 
     \b
     On one process:    ctxkit run RECIPE
@@ -55,25 +62,33 @@ def run(recipe: Path, run_dir: Path | None, sets: tuple[str, ...], plugin_files:
 
     located, registry, host = _load(recipe, sets, plugin_files)
     directory = RunDirectory(run_dir or Path("runs") / located.recipe.name)
-    if _finished(directory, located, registry):
+    if _finished(directory, located, registry, host):
         return
     _warn(located)
     click.echo("loading the training libraries ...", err=True)
     from ctxkit.train import run_located
 
     run_located(located, registry, host, directory, command=_command())
-    _print_outcome(directory)
+    _print_outcome(directory, host)
 
 
 @cli.command()
 @RECIPE
-@click.option("--deep", is_flag=True, help="Also let SFTConfig, the model's config and the sources have their word; "
-              "this loads the training libraries and may read from the hub.")
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Also let SFTConfig, the model's config and the sources have their word; "
+    "this loads the training libraries and may read from the hub.",
+)
 @SET
 @PLUGIN
 @JSON
 def validate(
-    recipe: Path, deep: bool, sets: tuple[str, ...], plugin_files: tuple[Path, ...], as_json: bool  # noqa: FBT001
+    recipe: Path,
+    deep: bool,
+    sets: tuple[str, ...],
+    plugin_files: tuple[Path, ...],
+    as_json: bool,
 ) -> None:
     """Name everything that is wrong with a recipe, at once, each with its place; exit status 2 if anything is."""
     located, _, _ = _load(recipe, sets, plugin_files)
@@ -93,7 +108,7 @@ def validate(
 @SET
 @PLUGIN
 @JSON
-def plan(recipe: Path, sets: tuple[str, ...], plugin_files: tuple[Path, ...], as_json: bool) -> None:  # noqa: FBT001
+def plan(recipe: Path, sets: tuple[str, ...], plugin_files: tuple[Path, ...], as_json: bool) -> None:
     """Print what a recipe comes to: stages, tokens, the launch line, and where each value was written."""
     from ctxkit.plan import plan as planned
     from ctxkit.plan import render
@@ -117,7 +132,7 @@ def schema(plugin_files: tuple[Path, ...]) -> None:
 @cli.command()
 @PLUGIN
 @JSON
-def plugins(plugin_files: tuple[Path, ...], as_json: bool) -> None:  # noqa: FBT001
+def plugins(plugin_files: tuple[Path, ...], as_json: bool) -> None:
     """List the components by slot, where each comes from, and plugins that cannot be used."""
     from ctxkit.listing import listing, render
 
@@ -128,7 +143,7 @@ def plugins(plugin_files: tuple[Path, ...], as_json: bool) -> None:  # noqa: FBT
 
 @cli.command()
 @JSON
-def doctor(as_json: bool) -> None:  # noqa: FBT001
+def doctor(as_json: bool) -> None:
     """Say what is installed, what is missing, and what is in the way; exit status 1 if something must be mended."""
     from ctxkit.doctor import examine, render
 
@@ -140,32 +155,36 @@ def doctor(as_json: bool) -> None:  # noqa: FBT001
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status; every error a person can cause is one message on stderr."""
-    from ctxkit.launch import rank
-
     try:
         cli.main(args=arguments, prog_name="ctxkit", standalone_mode=False)
-    except CtxkitError as error:
-        # With several processes all find the same fault; the first speaks, all exit alike.
-        if rank() == 0:
-            click.echo(_red("error: ") + str(error), err=True)
-        return int(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        return int(ExitCode.RECIPE)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        return int(ExitCode.INTERRUPTED)
     except SystemExit as error:
         return int(error.code or 0)
     except BrokenPipeError:
         sys.stderr.close()
         return int(ExitCode.FAILED)
-    except Exception as error:  # noqa: BLE001 - the last resort, for what nobody foresaw
-        return _unforeseen(error)
+    except BaseException as error:  # noqa: BLE001 - each is turned into a message and an exit status
+        return int(_explained(error))
     return int(ExitCode.DONE)
 
 
-def _unforeseen(error: Exception) -> int:
+def _explained(error: BaseException) -> ExitCode:
+    """Print what went wrong; with several processes all find the same fault, the first speaks, and all exit alike."""
+    from ctxkit.launch import rank
+
+    if isinstance(error, CtxkitError):
+        if rank() == 0:
+            click.echo(_red("error: ") + str(error), err=True)
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        error.show()
+        return ExitCode.RECIPE
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return ExitCode.INTERRUPTED
+    return _unforeseen(error)
+
+
+def _unforeseen(error: BaseException) -> ExitCode:
     """Write the traceback to a file and say so: it is for us, not for the person who typed the command."""
     import tempfile
 
@@ -173,7 +192,7 @@ def _unforeseen(error: Exception) -> int:
         traceback.print_exception(error, file=file)
     said = " ".join(f"{type(error).__name__}: {error}".split())
     click.echo(_red("error: ") + f"{said}\nThis was not foreseen; the traceback is in {file.name}", err=True)
-    return int(ExitCode.FAILED)
+    return ExitCode.FAILED
 
 
 def _plugins(files: tuple[Path, ...]) -> tuple[Host, Registry]:
@@ -206,7 +225,7 @@ def _warn(located: Located) -> None:
             click.echo(_yellow("note: ") + fault.render(), err=True)
 
 
-def _finished(directory: Any, located: Located, registry: Registry) -> bool:  # noqa: ANN401 - imported late
+def _finished(directory: RunDirectory, located: Located, registry: Registry, host: Host) -> bool:
     """Say so if this very recipe is finished in a run directory."""
     from ctxkit.identity import components, plain
 
@@ -214,17 +233,16 @@ def _finished(directory: Any, located: Located, registry: Registry) -> bool:  # 
         return False
     directory.claim(plain(located.recipe), components(located.recipe, registry))
     click.echo(f"{located.recipe.name} is finished; nothing was redone.", err=True)
-    _print_outcome(directory)
+    _print_outcome(directory, host)
     return True
 
 
-def _print_outcome(directory: Any) -> None:  # noqa: ANN401 - imported late
+def _print_outcome(directory: RunDirectory, host: Host) -> None:
     from ctxkit.launch import rank
-    from ctxkit.report import summary
 
     if rank() == 0:
-        click.echo(summary(directory.path))
-        click.echo(f"report: {directory.path / 'report.html'}")
+        for text in host.hook.ctxkit_report(run_dir=directory.path):
+            click.echo(text)
         click.echo(f"model:  {directory.model(directory.status()['result'])}")
 
 

@@ -22,6 +22,7 @@ FOREIGN = "ctxkit"
 
 def examine() -> dict[str, Any]:
     """Return versions, what is missing or foreign, and the state of plugins; imports none of the training stack."""
+    host = Host()
     return {
         "ctxkit": __version__,
         "from": str(Path(__file__).parent),
@@ -31,7 +32,7 @@ def examine() -> dict[str, Any]:
         "devices": _devices(),
         "disk_free_bytes": shutil.disk_usage(Path.cwd()).free,
         "environment": {name: os.environ[name] for name in _SHOWN if name in os.environ},
-        "plugins": [plugin.name for plugin in (host := Host()).plugins if not plugin.fault],
+        "plugins": [plugin.name for plugin in host.plugins if not plugin.fault],
         "problems": [*_foreign(), *_unmet(), *collect(host).faults],
     }
 
@@ -48,7 +49,11 @@ def render(findings: dict[str, Any]) -> str:
     lines.append(f"  plugins        {', '.join(findings['plugins'])}")
     lines += [f"  {name}={value}" for name, value in findings["environment"].items()]
     problems = findings["problems"]
-    lines += ["", "nothing is in the way" if not problems else "to be mended:", *(f"  - {problem}" for problem in problems)]
+    lines += [
+        "",
+        "nothing is in the way" if not problems else "to be mended:",
+        *(f"  - {problem}" for problem in problems),
+    ]
     return "\n".join(lines)
 
 
@@ -62,8 +67,10 @@ def _foreign() -> list[str]:
     except importlib.metadata.PackageNotFoundError:
         return []
     return [
-        f"the distribution `{FOREIGN}` {foreign.version} is another project with the same import name and command; "
-        f"`pip uninstall {FOREIGN}`, then install {DISTRIBUTION} again"
+        (
+            f"the distribution `{FOREIGN}` {foreign.version} is another project with the same import name and command; "
+            f"`pip uninstall {FOREIGN}`, then install {DISTRIBUTION} again"
+        )
     ]
 
 

@@ -15,18 +15,20 @@ and must not import the training stack; the others during `ctxkit run`, in every
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import pluggy
 
-from ctxkit.errors import Fault
-from ctxkit.spec.events import ModelRequest, RunFinished, RunStarted, StageFinished, TrainerRequest
-from ctxkit.spec.options import Options
-
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
     from transformers import PreTrainedModel
     from trl import SFTTrainer
+
+    from ctxkit.errors import Fault
+    from ctxkit.spec.events import ModelRequest, RunFinished, RunStarted, StageFinished, TrainerRequest
+    from ctxkit.spec.options import Component
 
 hookspec = pluggy.HookspecMarker("ctxkit")
 
@@ -35,12 +37,12 @@ class Hooks(Protocol):
     """Every hook; a plugin implements plain functions of these names, without `self`."""
 
     @hookspec
-    def ctxkit_components(self) -> Iterable[type[Options]]:
+    def ctxkit_components(self) -> Iterable[type[Component]]:
         """Return the options classes of the components that this plugin brings.
 
-        Each derives from one of the slot classes in `ctxkit.spec` and has a field `kind: Literal["name"]` without default.
-        Two plugins that bring the same kind for the same slot clash: the first, by the name of the entry point, stays, and
-        the other is reported.
+        Each derives from one of the slot classes in `ctxkit.spec` and has a field `kind: Literal["name"]` without
+        default. Two plugins that bring the same kind for the same slot clash: the first, by the name of the entry
+        point, stays, and the other is reported.
         """
 
     @hookspec
@@ -75,7 +77,14 @@ class Hooks(Protocol):
 
     @hookspec
     def ctxkit_run_finished(self, event: RunFinished) -> None:
-        """Act when everything is finished and the report is written. In the first process only."""
+        """Act when every stage is finished, before the reports. In the first process only."""
+
+    @hookspec
+    def ctxkit_report(self, run_dir: Path) -> str | None:
+        """Report on a finished run: write what you like into its directory, return text for stdout or None.
+
+        Also called when a finished run is asked for again. In the first process only.
+        """
 
     @hookspec
     def ctxkit_provenance(self) -> Mapping[str, str]:

@@ -6,16 +6,18 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from ctxkit.errors import Fault, Origin, RecipeError
 from ctxkit.hookspecs import Hooks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+    from types import ModuleType
 
 GROUP = "ctxkit"
 DISABLE_VARIABLE = "CTXKIT_DISABLE_PLUGINS"
@@ -45,11 +47,13 @@ class Host:
             entry_points = importlib.metadata.entry_points(group=GROUP)
         disabled = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",")}
         # An editable and a stale install can both name a plugin; the first on the path is the one that is imported.
-        for entry in sorted({entry.name: entry for entry in reversed(list(entry_points))}.values(), key=lambda e: e.name):
+        for entry in sorted(
+            {entry.name: entry for entry in reversed(list(entry_points))}.values(), key=lambda e: e.name
+        ):
             self._load(entry, disabled=entry.name in disabled)
 
     @property
-    def hook(self) -> Any:  # noqa: ANN401 - pluggy's relay is untyped
+    def hook(self) -> Any:
         """The hooks; calling one asks every plugin."""
         return self._manager.hook
 

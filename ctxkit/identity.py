@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from ctxkit.provenance import source_hash
-from ctxkit.recipe import Recipe
 from ctxkit.registry import Registry, kind_of
-from ctxkit.spec import SLOTS, Options
+from ctxkit.spec import Component
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ctxkit.recipe import Recipe
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:
@@ -23,14 +26,14 @@ def components(recipe: Recipe, registry: Registry) -> dict[str, str]:
     found = {}
     for options in _used(recipe):
         cls = type(options)
-        slot, kind = cls.slot, kind_of(cls)  # type: ignore[attr-defined] # only slot classes are found
+        slot, kind = cls.slot, kind_of(cls)
         found[f"{slot}:{kind} ({registry.origins[slot, kind].origin})"] = source_hash(cls)
     return dict(sorted(found.items()))
 
 
-def _used(value: object) -> Iterator[Options]:
+def _used(value: object) -> Iterator[Component]:
     """Yield every component below a value, those inside other components included."""
-    if isinstance(value, Options) and getattr(value, "slot", None) in SLOTS:
+    if isinstance(value, Component):
         yield value
     if isinstance(value, BaseModel):
         for name in type(value).model_fields:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def world_size() -> int:
@@ -25,5 +28,9 @@ def launch_line(recipe: str, num_processes: int, config_file: str | None = None,
     words = ["accelerate", "launch"]
     if config_file:
         words += ["--config_file", config_file]
-    words += ["--num_processes", str(num_processes), *(["--multi_gpu"] if num_processes > 1 and not config_file else [])]
+    words += [
+        "--num_processes",
+        str(num_processes),
+        *(["--multi_gpu"] if num_processes > 1 and not config_file else []),
+    ]
     return shlex.join([*words, "-m", "ctxkit", "run", recipe, *arguments])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ctxkit import yaml_core
 from ctxkit.errors import Fault, Origin, RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 Path_: TypeAlias = tuple[str | int, ...]
 
@@ -23,7 +25,7 @@ class Node:
     key_origin: Origin | None = None
     """Where the key of this value stands, for faults about the key itself."""
 
-    def plain(self) -> Any:  # noqa: ANN401 - YAML values
+    def plain(self) -> Any:
         """Return the value without origins."""
         if isinstance(self.value, dict):
             return {key: child.plain() for key, child in self.value.items()}
@@ -42,7 +44,8 @@ class Node:
 
     def nearest(self, path: Path_) -> tuple[Node, Path_]:
         """Return the deepest node along a path, and the part of the path that leads to it."""
-        node, taken = self, ()
+        taken: Path_ = ()
+        node = self
         for part in path:
             child = node.child(part)
             if child is None:
@@ -73,7 +76,7 @@ def merge(base: Node, over: Node) -> Node:
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
         return over
     kinds = [side.value["kind"].value for side in (base, over) if "kind" in side.value]
-    if len(kinds) == 2 and kinds[0] != kinds[1]:  # noqa: PLR2004 - both sides
+    if len(kinds) == 2 and kinds[0] != kinds[1]:
         return over
     merged = dict(base.value)
     for key, child in over.value.items():
@@ -85,7 +88,9 @@ def _read_extended(path: Path, above: tuple[Path, ...]) -> Node:
     resolved = path.resolve()
     if resolved in above:
         chain = " -> ".join(file.name for file in (*above, resolved))
-        raise RecipeError([Fault(("extends",), f"recipes extend each other in a circle: {chain}", origin=Origin(str(path)))])
+        raise RecipeError(
+            [Fault(("extends",), f"recipes extend each other in a circle: {chain}", origin=Origin(str(path)))]
+        )
     node = _read_file(path)
     extends = node.value.pop("extends", None)
     base: Node | None = None
@@ -131,7 +136,9 @@ def _assign(root: Node, assignment: str, number: int) -> Node:
     origin = Origin(f"--set {assignment}")
     key, equals, text = assignment.partition("=")
     if not (equals and key):
-        raise RecipeError([Fault((), "needs the form key=value", "such as train.max_steps=10", Origin(f"--set {assignment}"))])
+        raise RecipeError(
+            [Fault((), "needs the form key=value", "such as train.max_steps=10", Origin(f"--set {assignment}"))]
+        )
     value = _relabelled(_nodes(yaml_core.parse(text, f"--set, number {number}")), origin)
     return _assigned(root, tuple(key.split(".")), value, key, origin)
 
@@ -141,7 +148,9 @@ def _assigned(node: Node, parts: tuple[str, ...], value: Node, key: str, origin:
     if isinstance(node.value, list):
         index = _index(node.value, part)
         if index is None:
-            raise RecipeError([Fault((), f"there is no item '{part}' in the list that {key} goes through", origin=origin)])
+            raise RecipeError(
+                [Fault((), f"there is no item '{part}' in the list that {key} goes through", origin=origin)]
+            )
         items = list(node.value)
         items[index] = _assigned(items[index], rest, value, key, origin) if rest else value
         return Node(items, node.origin, node.key_origin)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ctxkit.host import Host
-from ctxkit.registry import Registry
 from ctxkit.spec import SLOTS
+
+if TYPE_CHECKING:
+    from ctxkit.host import Host
+    from ctxkit.registry import Registry
 
 
 def listing(host: Host, registry: Registry) -> dict[str, Any]:
@@ -24,7 +26,12 @@ def listing(host: Host, registry: Registry) -> dict[str, Any]:
         for slot in SLOTS
     }
     plugins = [
-        {"name": plugin.name, "origin": plugin.origin, "module": plugin.module, "state": _state(plugin.fault, plugin.disabled)}
+        {
+            "name": plugin.name,
+            "origin": plugin.origin,
+            "module": plugin.module,
+            "state": _state(plugin.fault, plugin.disabled),
+        }
         for plugin in host.plugins
     ]
     return {"components": components, "plugins": plugins, "faults": list(registry.faults)}

@@ -31,15 +31,16 @@ def render(planned: dict[str, Any]) -> str:
     """Return the plan for a terminal."""
     window = planned["original_window"] or "the window in its config"
     lines = [f"{planned['name']}: {planned['model']}, {window} tokens before", ""]
-    rows = [("stage", "from", "rope", "window", "chunk", "tokens/step", "steps", "tokens")]
-    for stage in planned["stages"]:
-        rows.append(tuple(_shown(stage[key]) for key in _COLUMNS))
+    rows = [["stage", "from", "rope", "window", "chunk", "tokens/step", "steps", "tokens"]]
+    rows += [[_shown(stage[key]) for key in _COLUMNS] for stage in planned["stages"]]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += ["", f"the outcome is the model of stage {planned['result']}", "", "launch:", f"  {planned['launch']}"]
     lines += ["", "values and where they come from:"]
     width = min(max(len(f"{key} = {value['value']}") for key, value in planned["values"].items()), 70)
-    lines += [f"  {key} = {_one_line(v['value'])}".ljust(width + 4) + v["origin"] for key, v in planned["values"].items()]
+    lines += [
+        f"  {key} = {_one_line(v['value'])}".ljust(width + 4) + v["origin"] for key, v in planned["values"].items()
+    ]
     return "\n".join(lines)
 
 
@@ -67,7 +68,7 @@ def _stage(located: Located, stage: Stage, original: int | None) -> dict[str, An
 def _rope(stage: Stage, original: int | None) -> str | None:
     if stage.rope is None:
         return None
-    kind = stage.rope.kind  # type: ignore[attr-defined] # every component has one; the registry refuses others
+    kind = stage.rope.kind
     if stage.rope.factor is None and original is None:
         return f"{kind} to {stage.rope.target_length}"
     return f"{kind} x{stage.rope.scale(original or 0):g}"
@@ -88,8 +89,7 @@ def _stage_values(located: Located) -> dict[str, dict[str, Any]]:
     values: dict[str, dict[str, Any]] = {}
     for stage in located.recipe.stages:
         tree = {key: node for key, node in located.stages[stage.name].value.items() if key not in ("name", "train")}
-        for key, value in _values(Node(tree, located.stages[stage.name].origin), f"stages.{stage.name}").items():
-            values[key] = value
+        values |= _values(Node(tree, located.stages[stage.name].origin), f"stages.{stage.name}")
         for key, setting in sft_settings(located, stage).items():
             values[f"stages.{stage.name}.train.{key}"] = {"value": setting.value, "origin": setting.origin}
     return values

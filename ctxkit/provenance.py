@@ -10,12 +10,15 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctxkit import __version__
-from ctxkit.spec import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ctxkit.spec import Component
 
 STACK = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
 OPTIONAL = ("deepspeed", "bitsandbytes", "liger-kernel")
@@ -47,7 +50,7 @@ def provenance(plugins: dict[str, str], command: list[str]) -> dict[str, Any]:
     }
 
 
-def source_hash(cls: type[Options]) -> str:
+def source_hash(cls: type[Component]) -> str:
     """Return the hash of all Python files of the package, or the one file, that an options class comes from."""
     file = Path(inspect.getfile(cls))
     module = sys.modules[cls.__module__]

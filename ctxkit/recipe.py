@@ -5,16 +5,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
-from pydantic_core import ErrorDetails
 
 from ctxkit.errors import Fault, RecipeError
 from ctxkit.layers import Node, merge
-from ctxkit.registry import Registry
 from ctxkit.spec import CallbackSlot, ChunkerSlot, EvalSlot, FilterSlot, RopeSlot, SourceSlot
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+    from ctxkit.registry import Registry
 
 S = TypeVar("S", bound="Section")
 
@@ -53,9 +57,9 @@ class TokenizerTraining(Section):
     """Tokens, special ones included; 256 bytes plus the special tokens gives a pure byte tokenizer."""
     bos_token: str | None = None
     """Put in front of every document where set."""
-    eos_token: str = "<|endoftext|>"
+    eos_token: str = "<|endoftext|>"  # noqa: S105 - no password
     """Put at the end of every document."""
-    pad_token: str = "<|pad|>"
+    pad_token: str = "<|pad|>"  # noqa: S105 - no password
     """Fills a batch; never trained on."""
 
 
@@ -186,7 +190,9 @@ def build(tree: Node, registry: Registry, file: Path) -> Located:
         merged = merge(top, node)
         stage = _validated(Stage, merged, path, registry, faults)
         if stage is not None and stage.name in trees:
-            faults.append(Fault((*path, "name"), f"two stages are named {stage.name}", origin=node.value["name"].origin))
+            faults.append(
+                Fault((*path, "name"), f"two stages are named {stage.name}", origin=node.value["name"].origin)
+            )
         elif stage is not None:
             stages.append(stage)
             trees[stage.name] = merged
@@ -260,9 +266,7 @@ def _suggested(word: str, known: list[str]) -> str:
     return f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}" if known else ""
 
 
-def _known_keys(
-    model: type[BaseModel], tree: Node, path: tuple[str | int, ...], registry: Registry
-) -> list[str]:
+def _known_keys(model: type[BaseModel], tree: Node, path: tuple[str | int, ...], registry: Registry) -> list[str]:
     """Return the keys that are known where an unknown one stands."""
     current: type[BaseModel] = model
     node = tree
@@ -276,7 +280,7 @@ def _known_keys(
         elif isinstance(node.value, dict) and "kind" in node.value:
             current = _component(node, registry) or current
     keys = [field.alias or name for name, field in current.model_fields.items()]
-    return keys + [*OVERLAID, "stages", "extends"] if current is Head else keys
+    return [*keys, *OVERLAID, "stages", "extends"] if current is Head else keys
 
 
 def _below(current: type[BaseModel], key: str, node: Node, registry: Registry) -> type[BaseModel]:

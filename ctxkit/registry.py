@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
-from ctxkit.host import Host, Plugin
-from ctxkit.spec import SLOTS, Options
+from ctxkit.spec import SLOTS, Component
+
+if TYPE_CHECKING:
+    from ctxkit.host import Host, Plugin
 
 
 @dataclass(frozen=True)
 class Registry:
     """Every component of the installed plugins."""
 
-    components: dict[str, dict[str, type[Options]]]
+    components: dict[str, dict[str, type[Component]]]
     """Options classes by slot, then by kind."""
     origins: dict[tuple[str, str], Plugin] = field(default_factory=dict)
     """The plugin behind each slot and kind."""
@@ -32,7 +34,7 @@ class Registry:
 
 def collect(host: Host) -> Registry:
     """Ask every plugin for its components; clashes and malformed classes become faults, the rest stays usable."""
-    components: dict[str, dict[str, type[Options]]] = {slot: {} for slot in SLOTS}
+    components: dict[str, dict[str, type[Component]]] = {slot: {} for slot in SLOTS}
     origins: dict[tuple[str, str], Plugin] = {}
     faults = [f"plugin {plugin.name} ({plugin.origin}): {plugin.fault}" for plugin in host.plugins if plugin.fault]
     # pluggy calls in reverse order of registration; clashes shall be won by the first.
@@ -49,7 +51,7 @@ def collect(host: Host) -> Registry:
             if fault:
                 faults.append(f"{where}: {fault}")
                 continue
-            slot, kind = cls.slot, kind_of(cls)  # type: ignore[attr-defined]
+            slot, kind = cls.slot, kind_of(cls)
             if kind in components[slot]:
                 other = origins[slot, kind]
                 faults.append(f"{where}: {slot} kind '{kind}' is already brought by {other.name} ({other.origin})")
@@ -58,14 +60,14 @@ def collect(host: Host) -> Registry:
     return Registry(components, origins, tuple(faults))
 
 
-def kind_of(cls: type[Options]) -> str:
+def kind_of(cls: type[Component]) -> str:
     """Return the kind of an options class: the one value of its `kind` Literal."""
     return str(get_args(cls.model_fields["kind"].annotation)[0])
 
 
 def _malformed(cls: object) -> str:
     """Return why a class cannot be a component, or an empty string."""
-    if not (isinstance(cls, type) and issubclass(cls, Options) and getattr(cls, "slot", None) in SLOTS):
+    if not (isinstance(cls, type) and issubclass(cls, Component) and getattr(cls, "slot", None) in SLOTS):
         return f"{cls!r} does not derive from an options class of a slot (`ctxkit.spec.ChunkerOptions`, ...)"
     field = cls.model_fields.get("kind")
     if field is None or get_origin(field.annotation) is not Literal or len(get_args(field.annotation)) != 1:

@@ -1,4 +1,4 @@
-"""The run directory: what a run leaves, written so that a kill at any moment leaves nothing half-done that looks whole."""
+"""The run directory: what a run leaves, written so that a kill leaves nothing half-done that looks whole."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ctxkit import yaml_core
 from ctxkit.errors import CtxkitError, DiskError, ResumeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 MAX_CHANGES_SHOWN = 10
 
@@ -144,14 +146,14 @@ def wait_for(path: Path, seconds: float = 0.5) -> None:
         time.sleep(seconds)
 
 
-def _plain(parsed: yaml_core.Parsed) -> Any:  # noqa: ANN401 - YAML values
+def _plain(parsed: yaml_core.Parsed) -> Any:
     value = parsed.value
     if isinstance(value, dict):
         return {key: _plain(child) for key, child in value.items()}
     return [_plain(child) for child in value] if isinstance(value, list) else value
 
 
-def _changes(old: Any, new: Any, path: str = "") -> list[str]:  # noqa: ANN401 - YAML values
+def _changes(old: Any, new: Any, path: str = "") -> list[str]:
     """Return each value that differs between two recipes, but for the description, as `path: old -> new`."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [key for key in {**old, **new} if (path, key) != ("", "description")]

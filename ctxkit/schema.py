@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctxkit.checks import OWNED
 from ctxkit.recipe import OVERLAID, Head, Stage
-from ctxkit.registry import Registry
 from ctxkit.sft_fields import SftField, sft_fields
+
+if TYPE_CHECKING:
+    from ctxkit.registry import Registry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _TYPES = {"int": "integer", "float": "number", "bool": "boolean", "str": "string", "dict": "object", "list": "array"}
@@ -60,7 +62,7 @@ def _field_schema(field: SftField) -> dict[str, Any]:
     return schema
 
 
-def _with_slots(value: Any) -> Any:  # noqa: ANN401 - a JSON value
+def _with_slots(value: Any) -> Any:
     """Replace every mark that a slot left by a reference to its components."""
     if isinstance(value, dict):
         if "x-ctxkit-slot" in value:

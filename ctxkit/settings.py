@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ctxkit.recipe import Located, Stage
 from ctxkit.sft_fields import sft_fields
+
+if TYPE_CHECKING:
+    from ctxkit.recipe import Located, Stage
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ def sft_settings(located: Located, stage: Stage) -> dict[str, Setting]:
     added = {
         "max_length": Setting(stage.data.chunker.length, "follows from data.chunker.length"),
         "logging_nan_inf_filter": Setting(value=False, origin="ctxkit: a loss that is not finite must be seen"),
+        "include_num_input_tokens_seen": Setting("non_padding", "ctxkit: tokens are counted across interruptions"),
         "disable_tqdm": Setting(value=True, origin="ctxkit: it shows its own progress"),
     }
     if not stage.train.get("packing"):
@@ -36,7 +39,7 @@ def sft_settings(located: Located, stage: Stage) -> dict[str, Setting]:
     return {**added, **stated}
 
 
-def effective(settings: dict[str, Setting], name: str) -> Any:  # noqa: ANN401 - any SFTConfig value
+def effective(settings: dict[str, Setting], name: str) -> Any:
     """Return a setting, or TRL's default where it is a plain constant."""
     if name in settings:
         return settings[name].value

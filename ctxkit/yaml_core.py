@@ -55,7 +55,7 @@ def parse(text: str, name: str) -> Parsed:
         raise RecipeError([Fault((), f"the file has more than {MAX_BYTES} bytes", origin=Origin(name))])
     reader = _Reader(name, text)
     try:
-        node = yaml.compose(text, Loader=_Loader)  # noqa: S506 - only composes nodes, and derives from SafeLoader
+        node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         origin = reader.at(mark, mark) if mark else Origin(name)
@@ -98,9 +98,10 @@ class _Reader:
             return Parsed(self._mapping(node, depth), origin)
         if isinstance(node, yaml.SequenceNode):
             return Parsed([self.read(item, depth + 1) for item in node.value], origin)
-        if node.tag.startswith("!") or (node.style is None and node.tag != "tag:yaml.org,2002:str"):
+        plain = getattr(node, "style", None) is None
+        if node.tag.startswith("!") or (plain and node.tag != "tag:yaml.org,2002:str"):
             self.faults.append(Fault((), f"the tag {node.tag} is not allowed", "write a plain value", origin))
-        return Parsed(_scalar(node.value) if node.style is None else node.value, origin)
+        return Parsed(_scalar(node.value) if plain else node.value, origin)
 
     def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Parsed]:
         values: dict[str, Parsed] = {}

@@ -21,6 +21,14 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class Component(Options):
+    """Options that fill a slot of a recipe; a subclass narrows `kind` to the one `Literal` that names it."""
+
+    slot: ClassVar[str]
+    kind: str
+    """The name by which a recipe chooses this component."""
+
+
 class Slot:
     """Mark a field as filled by whichever installed component its `kind` names.
 
@@ -37,17 +45,19 @@ class Slot:
         """Validate by the class that `kind` names; pydantic prefixes the locations of nested errors itself."""
         return core_schema.with_info_plain_validator_function(
             self._validate,
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda options: options.model_dump(mode="json")),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda options: options.model_dump(mode="json")
+            ),
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Leave a mark that `ctxkit.schema` replaces by the union of the installed components."""
         return {"x-ctxkit-slot": self.name}
 
-    def _validate(self, value: Any, info: core_schema.ValidationInfo) -> Options:  # noqa: ANN401 - any YAML value
-        if isinstance(value, Options):
+    def _validate(self, value: Any, info: core_schema.ValidationInfo) -> Component:
+        if isinstance(value, Component):
             return value
-        kinds: dict[str, type[Options]] = (info.context or {}).get("components", {}).get(self.name, {})
+        kinds: dict[str, type[Component]] = (info.context or {}).get("components", {}).get(self.name, {})
         if not isinstance(value, dict):
             raise PydanticCustomError("slot_type", "needs a mapping with `kind`", {"slot": self.name})
         if "kind" not in value:
@@ -55,12 +65,14 @@ class Slot:
         kind = value["kind"]
         if kind not in kinds:
             raise PydanticCustomError(
-                "slot_kind", "no {slot} of kind '{kind}'", {"slot": self.name, "kind": str(kind), "kinds": sorted(kinds)}
+                "slot_kind",
+                "no {slot} of kind '{kind}'",
+                {"slot": self.name, "kind": str(kind), "kinds": sorted(kinds)},
             )
         return kinds[kind].model_validate(value, context=info.context)
 
 
-class SourceOptions(Options):
+class SourceOptions(Component):
     """Options of a source: where documents come from."""
 
     slot: ClassVar[str] = "source"
@@ -72,7 +84,7 @@ class SourceOptions(Options):
         raise NotImplementedError
 
 
-class FilterOptions(Options):
+class FilterOptions(Component):
     """Options of a filter: which documents stay."""
 
     slot: ClassVar[str] = "filter"
@@ -82,7 +94,7 @@ class FilterOptions(Options):
         raise NotImplementedError
 
 
-class ChunkerOptions(Options):
+class ChunkerOptions(Component):
     """Options of a chunker: how documents become training examples."""
 
     slot: ClassVar[str] = "chunker"
@@ -94,7 +106,7 @@ class ChunkerOptions(Options):
         raise NotImplementedError
 
 
-class RopeOptions(Options):
+class RopeOptions(Component):
     """Options of a RoPE scaler: how the rotary frequencies change. State `factor` or `target_length`."""
 
     slot: ClassVar[str] = "rope"
@@ -117,10 +129,12 @@ class RopeOptions(Options):
 
     def window(self, original_max_position_embeddings: int) -> int:
         """Return the target window in tokens."""
-        return self.target_length or round(original_max_position_embeddings * self.scale(original_max_position_embeddings))
+        return self.target_length or round(
+            original_max_position_embeddings * self.scale(original_max_position_embeddings)
+        )
 
 
-class CallbackOptions(Options):
+class CallbackOptions(Component):
     """Options of a callback: what happens during training, through transformers' own callback interface."""
 
     slot: ClassVar[str] = "callback"
@@ -130,7 +144,7 @@ class CallbackOptions(Options):
         raise NotImplementedError
 
 
-class EvalOptions(Options):
+class EvalOptions(Component):
     """Options of an eval: what is measured on a finished stage."""
 
     slot: ClassVar[str] = "eval"
@@ -146,4 +160,3 @@ ChunkerSlot = Annotated[ChunkerOptions, Slot("chunker")]
 RopeSlot = Annotated[RopeOptions, Slot("rope")]
 CallbackSlot = Annotated[CallbackOptions, Slot("callback")]
 EvalSlot = Annotated[EvalOptions, Slot("eval")]
-

@@ -29,7 +29,7 @@ class Metrics(TrainerCallback):
         self._began = 0.0
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ANN401
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Forget what a killed attempt logged after the checkpoint that this one continues from."""
         if state.is_world_process_zero and self._path.exists():
@@ -48,7 +48,7 @@ class Metrics(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         logs: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         """Append one line, with tokens per second since the last one."""
         if not state.is_world_process_zero or not logs:
@@ -73,7 +73,7 @@ class Progress(TrainerCallback):
         self._note = ""
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ANN401
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start the bar where training starts or continues."""
         self._bar = Bar(self._description, state.max_steps, state.global_step)
@@ -84,21 +84,19 @@ class Progress(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         logs: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         """Remember the last loss."""
         if logs and "loss" in logs:
             self._note = f"loss {float(logs['loss']):.3f}"
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ANN401
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Advance by one step."""
         if self._bar:
             self._bar.advance(self._note)
 
     def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ANN401
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Take the bar away."""
         if self._bar:
@@ -112,9 +110,7 @@ class StopAtStepEnd(TrainerCallback):
         """Watch a signal handler."""
         self._stop = stop
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ANN401
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Ask for a save and an end if any process was told to stop."""
         if world_size() > 1:
             # The launcher signals every process, but not all of them within the same step.
@@ -129,9 +125,7 @@ class StopAtStepEnd(TrainerCallback):
 class SealCheckpoints(TrainerCallback):
     """Seal each checkpoint once it is whole."""
 
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ANN401
-    ) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write the seal after every process has written its part."""
         if world_size() > 1:
             torch.distributed.barrier()
@@ -148,7 +142,7 @@ class FiniteGuard(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         logs: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ANN401
+        **kwargs: Any,
     ) -> None:
         """Look at what was logged.
 
@@ -160,9 +154,7 @@ class FiniteGuard(TrainerCallback):
             if value is not None and not math.isfinite(float(value)):
                 raise _not_finite(f"{name} is {float(value)}", state)
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any  # noqa: ANN401
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Look at the weights that are about to be saved.
 
         Raises:
@@ -177,9 +169,7 @@ class FiniteGuard(TrainerCallback):
 
 def seconds(path: Path, stage: str) -> float:
     """Return how long a stage trained up to its last log, over all attempts."""
-    if not path.exists():
-        return 0.0
-    lines = [json.loads(line) for line in _whole_lines(path)]
+    lines = [json.loads(line) for line in _whole_lines(path)] if path.exists() else []
     return max((float(line["seconds"]) for line in lines if line["stage"] == stage), default=0.0)
 
 

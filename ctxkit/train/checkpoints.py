@@ -13,7 +13,11 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 def seal(checkpoint: Path, step: int) -> None:
     """Write the size of every file of a finished checkpoint."""
-    files = {str(file.relative_to(checkpoint)): file.stat().st_size for file in sorted(checkpoint.rglob("*")) if file.is_file()}
+    files = {
+        str(file.relative_to(checkpoint)): file.stat().st_size
+        for file in sorted(checkpoint.rglob("*"))
+        if file.is_file()
+    }
     files.pop(SEAL, None)
     write_json(checkpoint / SEAL, {"step": step, "files": files})
 
@@ -23,7 +27,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
 
     A checkpoint that is not whole is renamed to `rejected-...`, never deleted, so that nothing trips over it again.
     """
-    said = []
+    said: list[str] = []
     found = [(int(match[1]), path) for path in folder.glob("checkpoint-*") if (match := _NAME.fullmatch(path.name))]
     for _, path in sorted(found, reverse=True):
         reason = _broken(path)

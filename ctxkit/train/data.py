@@ -49,9 +49,7 @@ def build_dataset(data: DataSection, context: Context, folder: Path) -> Dataset:
     temporary = folder.with_name(f"{folder.name}.tmp-new")
     temporary.mkdir(parents=True)
     ledgers, rows = [], []
-    writers = [
-        _prepare(source, index, data, context, temporary) for index, source in enumerate(data.sources)
-    ]
+    writers = [_prepare(source, index, data, context, temporary) for index, source in enumerate(data.sources)]
     budgets = _budgets(data, [sum(writer.trained) for _, writer in writers])
     for (ledger, writer), budget in zip(writers, budgets, strict=True):
         used = _rows_within(writer.trained, budget)
@@ -85,7 +83,9 @@ def encoded(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase) -
     iterator = iter(documents)
     while batch := list(islice(iterator, BATCH_DOCUMENTS)):
         texts = [document.text for document in batch]
-        ids = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)
+        ids = tokenizer(
+            texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
+        )
         for document, text_ids in zip(batch, ids["input_ids"], strict=True):
             yield EncodedDocument(document, np.array([*begin, *text_ids, *end], dtype=np.int32))
 
@@ -94,7 +94,7 @@ def _prepare(
     source: SourceOptions, index: int, data: DataSection, context: Context, folder: Path
 ) -> tuple[SourceLedger, SourceWriter]:
     """Write every chunk of one source, up to its share of `max_tokens`."""
-    ledger = SourceLedger(kind=str(source.kind))  # type: ignore[attr-defined] # every component has a kind
+    ledger = SourceLedger(kind=source.kind)
     dropped, counts = Counter[str](), Counter[str]()
     own = replace(context, dropped=lambda _document, tokens, reason: dropped.update({reason: tokens}))
     writer = SourceWriter(folder / f"{index:03d}.arrow")
@@ -110,7 +110,9 @@ def _prepare(
             break
     writer.close()
     if ledger.documents == 0 and not counts:
-        raise DataError(f"data.sources.{index} (kind {ledger.kind}) yields no documents", "check its paths and patterns")
+        raise DataError(
+            f"data.sources.{index} (kind {ledger.kind}) yields no documents", "check its paths and patterns"
+        )
     ledger.dropped, ledger.filtered_documents = dict(dropped), dict(counts)
     return ledger, writer
 
@@ -185,5 +187,3 @@ def _tokenizer(context: Context) -> PreTrainedTokenizerBase:
     if context.tokenizer is None or context.tokenizer.eos_token_id is None:
         raise DataError("the tokenizer has no end-of-text token", "documents could not be told apart; choose another")
     return context.tokenizer
-
-

@@ -1,4 +1,4 @@
-"""The checks that need the training libraries: the last word of SFTConfig, of the model's config, and of the sources."""
+"""The checks that need the training libraries: the last word of SFTConfig, the model's config, and the sources."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ctxkit.train.trainer import sft_config
 
 
 def validate_deep(located: Located) -> None:
-    """Build everything of a recipe that costs no training: arguments, scaled configs, the first document of each source.
+    """Build all of a recipe that costs no training: arguments, scaled configs, the first document of each source.
 
     Raises:
         CtxkitError: the first thing that is refused.

@@ -27,15 +27,12 @@ def preflight(model: PreTrainedModel, args: SFTConfig, folder: Path) -> None:
     """
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    if str(args.save_strategy) == "no":
-        checkpoints = 0
-    else:
-        checkpoints = (args.save_total_limit or 1) + 1
+    checkpoints = 0 if str(args.save_strategy) == "no" else (args.save_total_limit or 1) + 1
     needed = int(MARGIN * (checkpoints * (weights + ADAM_STATES * trained) + weights))
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise DiskError(
-            f"{folder} has {free / 1e9:.2f} GB free, and the checkpoints of this stage need about {needed / 1e9:.2f} GB",
+            f"{folder} has {free / 1e9:.2f} GB free, and the checkpoints of a stage need about {needed / 1e9:.2f} GB",
             "free some, choose another --run-dir, or lower train.save_total_limit",
         )
 

@@ -3,32 +3,50 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ctxkit.recipe import Stage
 from ctxkit.rundir import RunDirectory, read_json, write_json
 from ctxkit.spec import Context, EvalOptions, EvalReport, ModelRequest
 from ctxkit.train.model import ExtendedRope, check_rope, make_model
 from ctxkit.train.progress import say
 
 
-def evaluate(stage: Stage, directory: RunDirectory, rope: ExtendedRope | None, context: Context) -> tuple[EvalReport, ...]:
+def evaluate(
+    name: str,
+    evals: Sequence[EvalOptions],
+    directory: RunDirectory,
+    load: Callable[[], PreTrainedModel],
+    context: Context,
+) -> tuple[EvalReport, ...]:
     """Return the reports of a stage's evals in order; those measured before are read, not measured again."""
     model: PreTrainedModel | None = None
+    tokenizer = cast("PreTrainedTokenizerBase", context.tokenizer)
     reports = []
-    for index, options in enumerate(stage.evals):
-        path = directory.evaluation(stage.name, index, _kind(options))
+    for index, options in enumerate(evals):
+        path = directory.evaluation(name, index, options.kind)
         if not path.exists():
-            model = model or load_saved(directory.model(stage.name), rope)
-            say(f"stage {stage.name}: measuring {_kind(options)}")
-            _measure(options, model, directory.model(stage.name), path, context)
+            model = model or load()
+            say(f"{name}: measuring {options.kind}")
+            with torch.no_grad():
+                write_json(path, options.build(context)(model, tokenizer).to_json())
         reports.append(EvalReport.from_json(read_json(path)))
     del model
     gc.collect()
     return tuple(reports)
+
+
+def on_device(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a model ready to be measured, on the accelerator where there is one."""
+    moved: Any = model
+    if torch.accelerator.is_available():
+        moved.to(torch.accelerator.current_accelerator())
+    moved.eval()
+    return model
 
 
 def load_saved(folder: Path, rope: ExtendedRope | None) -> PreTrainedModel:
@@ -36,17 +54,4 @@ def load_saved(folder: Path, rope: ExtendedRope | None) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(folder)
     model = make_model(ModelRequest(folder.parent.name, config, str(folder), {"dtype": "auto"}))
     check_rope(model, rope)
-    if torch.accelerator.is_available():
-        model.to(torch.accelerator.current_accelerator())
-    return model.eval()
-
-
-def _measure(options: EvalOptions, model: PreTrainedModel, folder: Path, path: Path, context: Context) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    with torch.no_grad():
-        report = options.build(context)(model, tokenizer)
-    write_json(path, report.to_json())
-
-
-def _kind(options: EvalOptions) -> str:
-    return str(options.kind)  # type: ignore[attr-defined] # every component has a kind
+    return on_device(model)

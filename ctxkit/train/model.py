@@ -34,7 +34,8 @@ def base_config(model: ModelSection, tokenizer: PreTrainedTokenizerBase | None) 
     """
     try:
         if model.config is None:
-            return AutoConfig.from_pretrained(model.name_or_path, revision=model.revision)
+            config: PreTrainedConfig = AutoConfig.from_pretrained(str(model.name_or_path), revision=model.revision)
+            return config
         fields: dict[str, Any] = dict(model.config)
         if tokenizer is not None:
             fields.setdefault("vocab_size", len(tokenizer))
@@ -110,10 +111,11 @@ def check_rope(model: PreTrainedModel, rope: ExtendedRope | None) -> None:
     if not found:
         raise CtxkitError(f"{type(model).__name__} has no rotary embedding, so its RoPE cannot be scaled")
     for module in found:
-        inv_freq = module.inv_freq.detach().to("cpu", torch.float64)
+        rotary: Any = module
+        inv_freq = rotary.inv_freq.detach().to("cpu", torch.float64)
         asked = rope.scaler.frequencies(2 * len(inv_freq), theta)
         expected = torch.tensor(asked.inv_freq, dtype=torch.float64)
-        scaling = float(module.attention_scaling)
+        scaling = float(rotary.attention_scaling)
         same = torch.allclose(inv_freq, expected, rtol=RELATIVE_TOLERANCE, atol=0)
         if not same or abs(scaling - asked.attention_scaling) > RELATIVE_TOLERANCE * asked.attention_scaling:
             worst = float(((inv_freq - expected).abs() / expected).max())

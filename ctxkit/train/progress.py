@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from tqdm import tqdm
 
@@ -47,7 +47,7 @@ class Bar:
             total=total or None, initial=done, desc=description, file=sys.stderr, disable=hidden, leave=False
         )
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> Self:
         """Return itself."""
         return self
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import transformers
 
 from ctxkit import checks, identity, launch, provenance
 from ctxkit.errors import CtxkitError, DiskError, ExitCode, StoppedError
 from ctxkit.host import Host
-from ctxkit.recipe import Located
+from ctxkit.recipe import MODEL, Located
 from ctxkit.registry import Registry, collect
-from ctxkit.report import write_report
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
 from ctxkit.spec import Context, RunFinished, RunStarted
@@ -51,6 +51,8 @@ def run_located(
     # TRL pings once a trainer unless it is told not to.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     _refuse_idle_devices(located)
+    # Its own bars for files of a second or less would tear ours apart.
+    transformers.utils.logging.disable_progress_bar()
     host.register(CoreHooks(), "core")
     stop = StopSignal()
     used = identity.components(located.recipe, registry)
@@ -65,14 +67,14 @@ def run_located(
             return _run_stages(located, host, directory, used, stop)
         except BaseException as error:
             if no_space(error, directory.path):
-                raise DiskError(f"no space is left for {directory.path}", "free some and type the command again") from error
+                raise DiskError(
+                    f"no space is left for {directory.path}", "free some and type the command again"
+                ) from error
             _record_end(directory, error)
             raise
 
 
-def _begin(
-    located: Located, host: Host, directory: RunDirectory, used: dict[str, str], command: list[str]
-) -> None:
+def _begin(located: Located, host: Host, directory: RunDirectory, used: dict[str, str], command: list[str]) -> None:
     """Write down what runs, with what, and tell the plugins."""
     plugins = {plugin.name: plugin.origin for plugin in host.plugins if not plugin.fault}
     made = {**provenance.provenance(plugins, command), "from_plugins": _asked_provenance(host)}
@@ -105,15 +107,20 @@ def _run_stages(
     shared = Run(located, host, directory, used, tokenizer, config, context, stop)
     for stage in recipe.stages:
         run_stage(shared, stage)
+        if launch.rank() == 0:
+            _record_stages(located, directory, context)
     if launch.rank() == 0:
-        directory.update(
-            status="done",
-            original_window=context.original_max_position_embeddings,
-            stages=[read_json(directory.stage_record(stage.name)) for stage in recipe.stages],
-        )
-        write_report(directory.path)
+        directory.update(status="done", error=None, exit_code=int(ExitCode.DONE))
         host.hook.ctxkit_run_finished(event=RunFinished(directory.path, directory.model(recipe.result_stage.name)))
     return directory
+
+
+def _record_stages(located: Located, directory: RunDirectory, context: Context) -> None:
+    """Write into `run.json` what the finished stages did, the untouched model first where it was measured."""
+    names = (MODEL, *(stage.name for stage in located.recipe.stages))
+    records = [read_json(directory.stage_record(name)) for name in names]
+    window = context.original_max_position_embeddings
+    directory.update(original_window=window, stages=[record for record in records if record])
 
 
 def _asked_provenance(host: Host) -> dict[str, Mapping[str, str]]:
@@ -140,9 +147,8 @@ def _refuse_idle_devices(located: Located) -> None:
 
 def _record_end(directory: RunDirectory, error: BaseException) -> None:
     """Write into `run.json` how the run ended, so that a scheduler need not read logs."""
-    stopped = isinstance(error, StoppedError)
     directory.update(
-        status="stopped" if stopped else "failed",
+        status=error.exit_code.name.lower() if isinstance(error, StoppedError) else "failed",
         error=str(error),
         exit_code=int(error.exit_code if isinstance(error, CtxkitError) else ExitCode.FAILED),
     )

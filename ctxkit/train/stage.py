@@ -17,14 +17,14 @@ from trl import SFTConfig, SFTTrainer
 from ctxkit import launch
 from ctxkit.errors import DataError, ResumeError
 from ctxkit.host import Host
-from ctxkit.recipe import Located, Stage
+from ctxkit.recipe import MODEL, Located, Stage
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
 from ctxkit.spec import Context, StageFinished, TrainerRequest
 from ctxkit.train import callbacks, checkpoints
 from ctxkit.train.data import build_dataset, data_key
 from ctxkit.train.disk import preflight
-from ctxkit.train.evaluate import evaluate
+from ctxkit.train.evaluate import evaluate, load_saved, on_device
 from ctxkit.train.model import check_rope, request_model, rope_in_force
 from ctxkit.train.progress import say
 from ctxkit.train.signals import StopSignal
@@ -50,7 +50,9 @@ class Run:
 
 def run_stage(run: Run, stage: Stage) -> None:
     """Train and evaluate one stage, or what of it is not finished."""
-    directory, context = run.directory, replace(run.context, seed=seed(stage))
+    directory, context, recipe = run.directory, replace(run.context, seed=seed(stage)), run.located.recipe
+    if launch.rank() == 0 and recipe.parent(stage) is None and recipe.model.name_or_path:
+        _measure_model(run, stage, context)
     if directory.stage_record(stage.name).exists():
         say(f"stage {stage.name}: already trained")
     else:
@@ -60,11 +62,26 @@ def run_stage(run: Run, stage: Stage) -> None:
     if launch.rank() != 0:
         wait_for(finished)
         return
-    reports = evaluate(stage, directory, rope_in_force(run.located.recipe, stage, context), context)
+    rope = rope_in_force(recipe, stage, context)
+    reports = evaluate(
+        stage.name, stage.evals, directory, lambda: load_saved(directory.model(stage.name), rope), context
+    )
     if not finished.exists():
         event = StageFinished(directory.path, stage.name, directory.model(stage.name), reports)
         run.host.hook.ctxkit_stage_finished(event=event)
         finished.touch()
+
+
+def _measure_model(run: Run, stage: Stage, context: Context) -> None:
+    """Measure the model that the recipe starts with, before any training, as the stages that start from it will be."""
+    request = request_model(run.located.recipe, stage, None, run.config)
+    evaluate(
+        MODEL, stage.evals, run.directory, lambda: on_device(run.host.hook.ctxkit_make_model(request=request)), context
+    )
+    if stage.evals:
+        unscaled = {"rope": None, "length": context.original_max_position_embeddings}
+        record = {"name": MODEL, "from": None, **unscaled, "steps": 0, "tokens": 0, "seconds": 0.0}
+        write_json(run.directory.stage_record(MODEL), record)
 
 
 def _train(run: Run, stage: Stage, context: Context) -> None:
@@ -154,7 +171,7 @@ def _checkpoint(output: Path, args: SFTConfig) -> Path | None:
     before = read_json(output / "processes.json").get("num_processes", args.world_size)
     if before != args.world_size:
         raise ResumeError(
-            f"{found[0]} was made with {before} processes, and now there are {args.world_size}: other rows would follow",
+            f"{found[0]} was made with {before} processes, and now there are {args.world_size}: rows would differ",
             f"start {before} processes, or delete {output} to begin this stage again",
         )
     say(f"continuing from {Path(found[0]).name}")
@@ -175,13 +192,13 @@ def _record(run: Run, stage: Stage, context: Context, trainer: SFTTrainer) -> di
     rope = None
     if stage.rope is not None:
         original = context.original_max_position_embeddings
-        kind = str(stage.rope.kind)  # type: ignore[attr-defined] # every component has a kind
+        kind = stage.rope.kind
         rope = {"kind": kind, "factor": stage.rope.scale(original), "window": stage.rope.window(original)}
     return {
         "name": stage.name,
-        "from": parent.name if parent else None,
+        "from": parent.name if parent else MODEL if run.located.recipe.model.name_or_path else None,
         "rope": rope,
-        "length": trainer.args.max_length,
+        "length": stage.data.chunker.length,
         "steps": trainer.state.global_step,
         "tokens": int(trainer.state.num_input_tokens_seen),
         "seconds": callbacks.seconds(run.directory.metrics, stage.name),
@@ -196,8 +213,10 @@ def _check_ids(dataset: Dataset, vocab_size: int) -> None:
     """
     largest = max((int(column.flatten().to_numpy().max()) for column in _id_chunks(dataset)), default=0)
     if largest >= vocab_size:
-        raise DataError(f"the data holds token id {largest}, and the model has {vocab_size} embeddings",
-                        "is this the tokenizer of this model?")
+        raise DataError(
+            f"the data holds token id {largest}, and the model has {vocab_size} embeddings",
+            "is this the tokenizer of this model?",
+        )
 
 
 def _id_chunks(dataset: Dataset) -> list[Any]:

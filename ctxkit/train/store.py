@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -84,7 +83,7 @@ def seal(temporary: Path, folder: Path, manifest: Manifest, rows: list[int]) -> 
     described = asdict(manifest)
     write_json(temporary / "manifest.json", {"format": FORMAT, "rows": rows, "files": files, **described})
     shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    temporary.replace(folder)
 
 
 def open_dataset(folder: Path) -> Dataset | None:

@@ -50,7 +50,9 @@ def _trained(training: TokenizerTraining, recipe: Recipe, context: Context) -> P
     special = [token for token in (training.bos_token, training.eos_token, training.pad_token) if token]
     if training.vocab_size < BYTES + len(special):
         least = BYTES + len(special)
-        raise DataError(f"tokenizer.train.vocab_size {training.vocab_size} is less than {least}", "256 bytes and the rest")
+        raise DataError(
+            f"tokenizer.train.vocab_size {training.vocab_size} is less than {least}", "256 bytes and the rest"
+        )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

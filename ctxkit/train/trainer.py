@@ -32,7 +32,9 @@ def sft_config(located: Located, stage: Stage, output_dir: Path) -> SFTConfig:
     except (ValueError, TypeError, AttributeError, ImportError) as error:
         said = " ".join(str(error).split())
         node, _ = located.stages[stage.name].nearest(("train",))
-        fault = Fault(("stages", stage.name, "train"), f"SFTConfig refuses these values: {said}", origin=node.key_origin)
+        fault = Fault(
+            ("stages", stage.name, "train"), f"SFTConfig refuses these values: {said}", origin=node.key_origin
+        )
         raise RecipeError([fault]) from error
 
 

@@ -1,10 +1,10 @@
 """What is measured on a model: perplexity by context length, and recall of a key by length and depth."""
 
-from ctxkit.spec import Options, hookimpl
+from ctxkit.spec import Component, hookimpl
 from ctxkit_evals.options import PasskeyOptions, PerplexityOptions
 
 
 @hookimpl
-def ctxkit_components() -> list[type[Options]]:
+def ctxkit_components() -> list[type[Component]]:
     """Return the evals."""
     return [PasskeyOptions, PerplexityOptions]

@@ -1,15 +1,14 @@
 """Passkey retrieval: a key hidden in a text, asked for at its end (Mohtashami and Jaggi 2023).
 
-The answer is judged on the model's own tokens only: a prompt counts if greedy decoding gives exactly the key. Because the
-key's tokens are known, one forward pass over prompt and key tells this for all of them at once: greedy decoding yields
-the key if and only if each of its tokens is the most likely one after the prompt and the key's tokens before it.
+The answer is judged on the model's own tokens only: a prompt counts if greedy decoding gives exactly the key. Because
+the key's tokens are known, one forward pass over prompt and key tells this for all of them at once: greedy decoding
+yields the key if and only if each of its tokens is the most likely one after the prompt and the tokens before it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,8 @@ from ctxkit.spec import Document, EvalReport, Measurement, Sample
 from ctxkit_evals.intervals import wilson
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DIGITS = 5
@@ -70,10 +71,16 @@ class Passkey:
         for batch in self.track(batches, "passkey", len(batches)):
             right += recalled(model, batch)
         samples = [
-            Sample(prompt.id, prompt.length, float(hit), prompt.depth) for prompt, hit in zip(prompts, right, strict=True)
+            Sample(prompt.id, prompt.length, float(hit), prompt.depth)
+            for prompt, hit in zip(prompts, right, strict=True)
         ]
         hashes = hashlib.sha256("".join(sample.id for sample in samples).encode()).hexdigest()[:16]
-        metadata = {"seed": self.seed, "interval": "Wilson 95 %", "prompts": hashes, "judged": "greedy, generated tokens"}
+        metadata: dict[str, str | int | float] = {
+            "seed": self.seed,
+            "interval": "Wilson 95 %",
+            "prompts": hashes,
+            "judged": "greedy, generated tokens",
+        }
         return EvalReport("passkey", tuple(self._measured(samples)), tuple(samples), metadata)
 
     def prompts(self, tokenizer: PreTrainedTokenizerBase) -> Iterator[Prompt]:
@@ -87,7 +94,12 @@ class Passkey:
                     yield self._prompt(length, depth, haystack, tokenizer, generator)
 
     def _prompt(
-        self, length: int, depth: float, haystack: list[int], tokenizer: PreTrainedTokenizerBase, generator: random.Random
+        self,
+        length: int,
+        depth: float,
+        haystack: list[int],
+        tokenizer: PreTrainedTokenizerBase,
+        generator: random.Random,
     ) -> Prompt:
         key = "".join(generator.choices("0123456789", k=DIGITS))
         needle = _ids(tokenizer, self.wording.needle.format(key=key))
@@ -96,9 +108,11 @@ class Passkey:
         begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         room = length - len(begin) - len(needle) - len(question) - len(answer)
         if room < 0:
-            raise DataError(f"passkey: a length of {length} tokens has no room for needle and question", "make it longer")
+            raise DataError(
+                f"passkey: a length of {length} tokens has no room for needle and question", "make it longer"
+            )
         if len(haystack) <= room:
-            raise DataError(f"passkey: the haystack has {len(haystack)} tokens, {room + 1} are needed", "add documents")
+            raise DataError(f"passkey: the haystack has {len(haystack)} tokens, {room + 1} are needed", "add text")
         start = generator.randrange(len(haystack) - room)
         text = haystack[start : start + room]
         cut = round(depth * room)
@@ -123,7 +137,7 @@ class Passkey:
 
 
 def recalled(model: PreTrainedModel, prompts: Sequence[Prompt]) -> list[bool]:
-    """Return for each prompt whether greedy decoding gives exactly its answer; prompts of one length need no padding."""
+    """Return for each prompt whether greedy decoding gives exactly its answer."""
     import torch
 
     hits: dict[int, bool] = {}
@@ -152,5 +166,5 @@ def _answer(tokenizer: PreTrainedTokenizerBase, question: str, question_ids: lis
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     return ids

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,8 @@ from ctxkit.spec import Document, EvalReport, Measurement, Sample
 from ctxkit_evals.intervals import bootstrap_perplexity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
     from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -61,11 +62,18 @@ class Perplexity:
         for length in self.lengths:
             rows = np.stack(losses[length])
             tail = rows[:, -(length // TAIL) :]
-            measurements += [self._measured("perplexity", length, rows), self._measured("perplexity_tail", length, tail)]
+            measurements += [
+                self._measured("perplexity", length, rows),
+                self._measured("perplexity_tail", length, tail),
+            ]
             samples += [
                 Sample(window.document_id, length, float(row.mean())) for window, row in zip(windows, rows, strict=True)
             ]
-        metadata = {"seed": self.seed, "interval": "bootstrap 95 % over windows", "sample_score": "mean nats a token"}
+        metadata: dict[str, str | int | float] = {
+            "seed": self.seed,
+            "interval": "bootstrap 95 % over windows",
+            "sample_score": "mean nats a token",
+        }
         return EvalReport("perplexity", tuple(measurements), tuple(samples), metadata)
 
     def _measured(self, metric: str, length: int, rows: NDArray[np.float64]) -> Measurement:
@@ -77,13 +85,17 @@ class Perplexity:
         longest = max(self.lengths)
         found: list[tuple[str, list[int]]] = []
         for document in self.documents:
-            ids = tokenizer(document.text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            ids = tokenizer(document.text, add_special_tokens=False, split_special_tokens=True, verbose=False)[
+                "input_ids"
+            ]
             if len(ids) >= longest:
                 found.append((document.id, ids))
             if len(found) == self.windows:
                 break
         if not found:
-            raise DataError(f"perplexity: no document has {longest} tokens", "shorten `lengths`, or choose longer texts")
+            raise DataError(
+                f"perplexity: no document has {longest} tokens", "shorten `lengths`, or choose longer texts"
+            )
         generator = random.Random(f"perplexity {self.seed}")  # noqa: S311 - reproducible, not secret
         windows = []
         for number in range(self.windows):

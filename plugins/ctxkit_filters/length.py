@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ctxkit.spec import Document
+if TYPE_CHECKING:
+    from ctxkit.spec import Document
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """Where documents come from: local files, the hub, and synthetic text that makes long-range recall measurable."""
 
-from ctxkit.spec import Options, hookimpl
+from ctxkit.spec import Component, hookimpl
 from ctxkit_sources.options import FilesOptions, HubOptions, KeyRecallOptions, RepeatsOptions
 
 
 @hookimpl
-def ctxkit_components() -> list[type[Options]]:
+def ctxkit_components() -> list[type[Component]]:
     """Return the sources."""
     return [FilesOptions, HubOptions, KeyRecallOptions, RepeatsOptions]

@@ -6,12 +6,15 @@ import fnmatch
 import glob
 import random
 import sysconfig
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ctxkit.errors import DataError
 from ctxkit.spec import Document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,11 @@ class Files:
         excluded = [_expanded(pattern) for pattern in self.exclude]
         found: set[str] = set()
         for pattern in self.paths:
-            matched = [path for path in glob.glob(_expanded(pattern), recursive=True) if Path(path).is_file()]
+            matched = [
+                path
+                for path in glob.glob(_expanded(pattern), recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
+                if Path(path).is_file()
+            ]
             if not matched:
                 raise DataError(f"no file matches {pattern}", "paths are relative to the working directory")
             found.update(path for path in matched if not any(fnmatch.fnmatch(path, other) for other in excluded))

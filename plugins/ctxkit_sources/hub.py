@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctxkit.errors import DataError
 from ctxkit.spec import Document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class Hub:
             if not isinstance(text, str):
                 said = f"row {number} of {self.path}: {self.text_column} holds {type(text).__name__}, not text"
                 raise DataError(said, "clean the file, or choose another text_column")
-            yield Document(text, id=str(row[self.id_column]) if self.id_column else f"{self.path}/{self.split}/{number}")
+            yield Document(
+                text, id=str(row[self.id_column]) if self.id_column else f"{self.path}/{self.split}/{number}"
+            )
 
     def _rows(self) -> Iterator[Mapping[str, Any]]:
         from datasets import load_dataset

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ctxkit.errors import DataError
 from ctxkit.spec import Document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 STATEMENT = " key={key}; "
 """How the key is stated; the passkey eval of the tiny recipe asks in the same words."""
@@ -45,5 +49,5 @@ class KeyRecall:
     def _stated(self, body: str, key: str, generator: random.Random) -> str:
         cuts = sorted(generator.randrange(len(body) + 1) for _ in range(self.mentions))
         edges = [0, *cuts, len(body)]
-        pieces = [body[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+        pieces = [body[start:end] for start, end in itertools.pairwise(edges)]
         return STATEMENT.format(key=key).join(pieces)

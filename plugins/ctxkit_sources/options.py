@@ -75,7 +75,7 @@ LOADERS = ("arrow", "csv", "json", "parquet", "text")
 
 
 class KeyRecallOptions(SourceOptions):
-    """Passages of other documents with one five-digit key stated several times: what only long-range recall predicts."""
+    """Passages of other documents with one five-digit key stated several times, for recall over a distance."""
 
     kind: Literal["key_recall"]
     haystack: SourceSlot

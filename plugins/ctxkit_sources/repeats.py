@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ctxkit.spec import Document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ALPHABET = "".join(chr(code) for code in range(33, 127))
 

@@ -6,15 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ctxkit.report.comparison import PASSKEY, TAIL, WHOLE, Comparison, Metric
-from ctxkit.report.figures import LineChart, Marker, Point, Series, heatmap
-from ctxkit.report.notation import SPACE, estimate, tokens
+from ctxkit_report.comparison import PASSKEY, TAIL, WHOLE, Comparison, Metric
+from ctxkit_report.figures import LineChart, Marker, Point, Series, heatmap
+from ctxkit_report.notation import SPACE, estimate, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ctxkit.report.collect import LossPoint, Run
     from ctxkit.spec import Measurement
+    from ctxkit_report.collect import LossPoint, Run
 
 _MOST_POINTS = 600
 """Points of one loss curve above which it is thinned: the picture is no wider."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ctxkit.report.notation import Estimate, count_range, estimate, number
+from ctxkit_report.notation import Estimate, count_range, estimate, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ctxkit.report.collect import Run, Stage
     from ctxkit.spec import Measurement
+    from ctxkit_report.collect import Run, Stage
 
 
 @dataclass(frozen=True)

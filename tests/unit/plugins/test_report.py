@@ -12,11 +12,11 @@ from xml.etree.ElementTree import fromstring
 import pytest
 
 from ctxkit.errors import CtxkitError, DiskError
-from ctxkit.report import summary, write_report
-from ctxkit.report.charts import loss_chart
-from ctxkit.report.collect import collect
-from ctxkit.report.comparison import compare
-from ctxkit.report.headline import headline
+from ctxkit_report import summary, write_report
+from ctxkit_report.charts import loss_chart
+from ctxkit_report.collect import collect
+from ctxkit_report.comparison import compare
+from ctxkit_report.headline import headline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -353,6 +353,14 @@ def test_unlike_control_is_named(run_dir: Path) -> None:
     put(run_dir / "run.json", about(stages=stages))
     assert compare(collect(run_dir)).stage("control") == "control"
     assert "The control was trained differently: 40 steps at length 512; the extended model 60" in seen(page(run_dir))
+
+
+def test_another_scaling_is_no_control(run_dir: Path) -> None:
+    """A rival stage that scales RoPE too is no control, however alike it was trained."""
+    linear = stage("control", "base", 512, 60, {"kind": "linear", "factor": 4.0})
+    stages = [stage("base", None, 128, 500), linear, stage("yarn", "base", 512, 60, YARN)]
+    put(run_dir / "run.json", about(stages=stages))
+    assert compare(collect(run_dir)).stage("control") is None
 
 
 def test_broken_files_are_named(run_dir: Path) -> None:

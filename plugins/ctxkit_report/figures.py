@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from ctxkit.report.heatmap import heat_scale, heatmap
-from ctxkit.report.scales import Scale, length_scale, span_scale, value_scale
-from ctxkit.report.svg import CHARACTER, add, clean, document, pixels, render, shorten
+from ctxkit_report.heatmap import heat_scale, heatmap
+from ctxkit_report.scales import Scale, length_scale, span_scale, value_scale
+from ctxkit_report.svg import CHARACTER, add, clean, document, pixels, render, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,12 +5,12 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from ctxkit.report.collect import collect
-from ctxkit.report.comparison import Block, Comparison, compare, control_note
-from ctxkit.report.headline import headline, status_note
-from ctxkit.report.notation import NONE, plain
-from ctxkit.report.svg import shorten
-from ctxkit.report.tables import training_rows
+from ctxkit_report.collect import collect
+from ctxkit_report.comparison import Block, Comparison, compare, control_note
+from ctxkit_report.headline import headline, status_note
+from ctxkit_report.notation import NONE, plain
+from ctxkit_report.svg import shorten
+from ctxkit_report.tables import training_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

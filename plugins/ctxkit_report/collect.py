@@ -109,6 +109,7 @@ def collect(run_dir: Path) -> Run:
     problems: list[str] = []
     about = _mapping(run_dir / "run.json", problems)
     stages = tuple(_stage(item) for item in _dicts(about.get("stages")))
+    trained_on = [(_text(item.get("data")), _text(item.get("name"))) for item in _dicts(about.get("stages"))]
     return Run(
         name=_text(about.get("name")) or run_dir.resolve().name,
         status=_text(about.get("status")) or "unknown",
@@ -119,7 +120,7 @@ def collect(run_dir: Path) -> Run:
         stages=stages,
         losses=_losses(run_dir / "metrics.jsonl"),
         evals=_evals(run_dir / "evals", [stage.name for stage in stages], problems),
-        data=tuple(_data(path, problems) for path in sorted(run_dir.glob("data/*/manifest.json"))),
+        data=tuple(_data(path, trained_on, problems) for path in sorted(run_dir.glob("data/*/manifest.json"))),
         recipe=_content(run_dir / "recipe.yaml"),
         provenance=_mapping(run_dir / "provenance.json", problems),
         problems=tuple(problems),
@@ -186,12 +187,11 @@ def _sound(item: Measurement) -> bool:
     return isinstance(item.metric, str) and all(isinstance(value, (int, float)) for value in numbers)
 
 
-def _data(path: Path, problems: list[str]) -> DataLedger:
+def _data(path: Path, trained_on: list[tuple[str, str]], problems: list[str]) -> DataLedger:
     manifest = _mapping(path, problems)
-    stages = manifest.get("stages")
     return DataLedger(
         name=path.parent.name,
-        stages=tuple(str(stage) for stage in stages) if isinstance(stages, list) else (),
+        stages=tuple(stage for key, stage in trained_on if key == path.parent.name),
         tokens=_whole(manifest.get("tokens")),
         chunks=_whole(manifest.get("chunks")),
         sources=tuple(_source(item) for item in _dicts(manifest.get("sources"))),

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ctxkit.report.notation import compact, tokens
+from ctxkit_report.notation import compact, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ctxkit.report.comparison import METRICS, Comparison
-from ctxkit.report.notation import NONE, SPACE, Estimate, count_range, duration, estimate, number, rope, tokens
+from ctxkit_report.comparison import METRICS, Comparison
+from ctxkit_report.notation import NONE, SPACE, Estimate, count_range, duration, estimate, number, rope, tokens
 
 if TYPE_CHECKING:
-    from ctxkit.report.collect import DataLedger, Run, SourceLedger, StageEval
     from ctxkit.spec import Measurement
+    from ctxkit_report.collect import DataLedger, Run, SourceLedger, StageEval
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ctxkit.report.notation import NONE, SPACE, estimate, tokens
-from ctxkit.report.svg import add, document, render
+from ctxkit_report.notation import NONE, SPACE, estimate, tokens
+from ctxkit_report.svg import add, document, render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ctxkit.report.comparison import METRICS, PASSKEY, TAIL, WHOLE, Comparison, Metric
-from ctxkit.report.notation import SPACE, TIMES, count_range, estimate, number
+from ctxkit_report.comparison import METRICS, PASSKEY, TAIL, WHOLE, Comparison, Metric
+from ctxkit_report.notation import SPACE, TIMES, count_range, estimate, number
 
 if TYPE_CHECKING:
     from ctxkit.spec import Measurement

@@ -7,13 +7,13 @@ import re
 from typing import TYPE_CHECKING
 
 from ctxkit.errors import DiskError
-from ctxkit.report.charts import LossChart, loss_chart, passkey_panels, perplexity_charts
-from ctxkit.report.collect import Run, collect
-from ctxkit.report.comparison import compare, control_note
-from ctxkit.report.figures import heat_scale, line_chart
-from ctxkit.report.headline import headline, status_note
-from ctxkit.report.notation import SPACE
-from ctxkit.report.tables import flatten, ledgers, method_rows, other_evals, training_rows
+from ctxkit_report.charts import LossChart, loss_chart, passkey_panels, perplexity_charts
+from ctxkit_report.collect import Run, collect
+from ctxkit_report.comparison import compare, control_note
+from ctxkit_report.figures import heat_scale, line_chart
+from ctxkit_report.headline import headline, status_note
+from ctxkit_report.notation import SPACE
+from ctxkit_report.tables import flatten, ledgers, method_rows, other_evals, training_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +48,7 @@ def render(run: Run) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("ctxkit.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("ctxkit_report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     comparison = compare(run)
     claim = headline(comparison)

@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# After installation nothing touches the network.
+RUN = HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
+
+.PHONY: help install demo test lint clean
+
+help:
+	@echo "make demo   install into $(VENV), then train, extend and prove a tiny model; ends with a report"
+	@echo "make test   install into $(VENV), then lint and test"
+	@echo "make lint   ruff, mypy, import contracts, and every recipe"
+	@echo "make clean  remove $(VENV)"
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "ctxkit needs Python 3.11 or newer; try: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install
+	$(RUN) $(BIN)/ctxkit run recipes/tiny_yarn.yaml
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(RUN) $(BIN)/ctxkit validate recipes/*.yaml
+
+test: lint
+	$(RUN) $(BIN)/pytest
+
+clean:
+	rm -rf $(VENV)
