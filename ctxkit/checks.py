@@ -135,13 +135,15 @@ def _steps(located: Located) -> Iterator[Fault]:
 
 
 def _unscaled(located: Located, stage: Stage) -> Iterator[Fault]:
+    if "rope" in located.stages[stage.name].value and stage.rope is None:
+        return  # `rope: null` says that it is meant
     original, ancestor = original_window(located), stage
     while ancestor.rope is None and (parent := located.recipe.parent(ancestor)):
         ancestor = parent
     if ancestor.rope is None and original and stage.data.chunker.length > original:
         length = stage.data.chunker.length
         message = f"stage {stage.name} trains on {length} tokens, beyond the window of {original}, without RoPE scaling"
-        yield located.fault(stage.name, ("data", "chunker", "length"), message, "right for a control, else add `rope`")
+        yield located.fault(stage.name, ("data", "chunker", "length"), message, "add `rope`, or `rope: null` for a control")
 
 
 def _key_fault(located: Located, stage: Stage, key: str, message: str, hint: str) -> Fault:

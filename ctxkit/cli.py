@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,7 @@ def run(recipe: Path, run_dir: Path | None, sets: tuple[str, ...], plugin_files:
 
 
 @cli.command()
-@RECIPE
+@click.argument("recipes", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option(
     "--deep",
     is_flag=True,
@@ -84,23 +85,30 @@ def run(recipe: Path, run_dir: Path | None, sets: tuple[str, ...], plugin_files:
 @PLUGIN
 @JSON
 def validate(
-    recipe: Path,
-    deep: bool,
-    sets: tuple[str, ...],
-    plugin_files: tuple[Path, ...],
-    as_json: bool,
+    recipes: tuple[Path, ...], deep: bool, sets: tuple[str, ...], plugin_files: tuple[Path, ...], as_json: bool
 ) -> None:
-    """Name everything that is wrong with a recipe, at once, each with its place; exit status 2 if anything is."""
-    located, _, _ = _load(recipe, sets, plugin_files)
-    if deep:
-        from ctxkit.train import validate_deep
+    """Name everything that is wrong with recipes, at once, each with its place; exit status 2 if anything is."""
+    from ctxkit.checks import load
+    from ctxkit.errors import Fault, RecipeError
 
-        validate_deep(located)
+    host, registry = _plugins(plugin_files)
+    faults: list[Fault] = []
+    for recipe in recipes:
+        try:
+            located = load(recipe, registry, host, sets)
+        except RecipeError as error:
+            faults += error.faults
+            continue
+        _warn(located)
+        if deep:
+            from ctxkit.train import validate_deep
+
+            validate_deep(located)
+        click.echo(f"{recipe} is a valid recipe: {len(located.recipe.stages)} stage(s)", err=True)
     if as_json:
-        found = {"name": located.recipe.name, "stages": [stage.name for stage in located.recipe.stages], "faults": []}
-        click.echo(json.dumps(found))
-    _warn(located)
-    click.echo(f"{recipe} is a valid recipe: {len(located.recipe.stages)} stages", err=True)
+        click.echo(json.dumps({"recipes": [str(recipe) for recipe in recipes], "faults": [asdict(f) for f in faults]}))
+    if faults:
+        raise RecipeError(faults)
 
 
 @cli.command()
@@ -196,23 +204,25 @@ def _unforeseen(error: BaseException) -> ExitCode:
 
 
 def _plugins(files: tuple[Path, ...]) -> tuple[Host, Registry]:
+    from ctxkit.doctor import foreign
     from ctxkit.host import Host
+    from ctxkit.launch import rank
     from ctxkit.registry import collect
 
     host = Host()
     for file in files:
         host.load_file(file)
-    return host, collect(host)
+    registry = collect(host)
+    if rank() == 0:
+        for problem in (*foreign(), *registry.faults):
+            click.echo(_yellow("warning: ") + problem, err=True)
+    return host, registry
 
 
 def _load(recipe: Path, sets: tuple[str, ...], files: tuple[Path, ...]) -> tuple[Located, Registry, Host]:
     from ctxkit.checks import load
-    from ctxkit.launch import rank
 
     host, registry = _plugins(files)
-    if rank() == 0:
-        for fault in registry.faults:
-            click.echo(_yellow("warning: ") + fault, err=True)
     return load(recipe, registry, host, sets), registry, host
 
 

@@ -33,7 +33,7 @@ def examine() -> dict[str, Any]:
         "disk_free_bytes": shutil.disk_usage(Path.cwd()).free,
         "environment": {name: os.environ[name] for name in _SHOWN if name in os.environ},
         "plugins": [plugin.name for plugin in host.plugins if not plugin.fault],
-        "problems": [*_foreign(), *_unmet(), *collect(host).faults],
+        "problems": [*foreign(), *_unmet(), *collect(host).faults],
     }
 
 
@@ -60,7 +60,7 @@ def render(findings: dict[str, Any]) -> str:
 _SHOWN = ("CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_OFFLINE", "CTXKIT_DISABLE_PLUGINS")
 
 
-def _foreign() -> list[str]:
+def foreign() -> list[str]:
     """Name a distribution called `ctxkit`: somebody else's tool that installs the same package and command."""
     try:
         foreign = importlib.metadata.distribution(FOREIGN)

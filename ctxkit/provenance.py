@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from ctxkit.spec import Component
 
-STACK = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
-OPTIONAL = ("deepspeed", "bitsandbytes", "liger-kernel")
+STACK = ("torch", "transformers", "trl", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
+OPTIONAL = ("peft", "deepspeed", "bitsandbytes", "liger-kernel")
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Literal, TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
@@ -42,8 +42,9 @@ class ModelSection(Section):
     """Commit, branch or tag on the hub."""
     config: Mapping[str, Any] | None = None
     """Fields of a transformers config with its `model_type`, for a model trained from scratch."""
-    dtype: str = "auto"
-    """Weights' type, as `from_pretrained` takes it: auto, float32, bfloat16, float16."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    """Type of the weights that are trained, float32 as in TRL; `auto` is the type they were saved in, and weights of 16
+    bits lose small updates."""
     attn_implementation: str | None = None
     """Attention backend, as `from_pretrained` takes it: sdpa, flash_attention_2, eager, ..."""
     original_max_position_embeddings: PositiveInt | None = None

@@ -87,7 +87,9 @@ def request_model(recipe: Recipe, stage: Stage, weights: Path | None, config: Pr
 def make_model(request: ModelRequest) -> PreTrainedModel:
     """Return the model that a request asks for, with random weights where it names none."""
     if request.weights is None:
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(request.config, **request.load)
+        # A fresh model was never saved in any type, so `auto` means transformers' own default.
+        load = {name: value for name, value in request.load.items() if value != "auto"}
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(request.config, **load)
         return model
     try:
         loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(

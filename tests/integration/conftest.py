@@ -1,0 +1,36 @@
+"""The micro recipe in a file, and a way to run it in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.micro import RECIPE
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe of three stages on 30,000 parameters."""
+    path = tmp_path / "micro.yaml"
+    path.write_text(RECIPE, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def command(recipe: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start `ctxkit run` on the recipe in a process of its own, with more arguments and another launcher if wanted."""
+
+    def start(*arguments: str, launcher: tuple[str, ...] = (sys.executable, "-m", "ctxkit"), cwd: Path = ROOT, **env: str):
+        line = [*launcher, "run", str(recipe), "--run-dir", str(tmp_path / "run"), *arguments]
+        return subprocess.Popen(
+            line, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **env}
+        )
+
+    return start
