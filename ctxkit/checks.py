@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 from ctxkit import layers, recipe
-from ctxkit.errors import Fault, RecipeError
+from ctxkit.errors import Fault, RecipeError, said
 from ctxkit.recipe import MODEL, Located, Stage
 from ctxkit.settings import effective, sft_settings
 from ctxkit.sft_fields import sft_fields
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ctxkit.host import Host
+    from ctxkit.layers import Node
     from ctxkit.registry import Registry
 
 OWNED = {
@@ -41,8 +42,13 @@ def load(file: Path, registry: Registry, host: Host, sets: tuple[str, ...] = ())
     Raises:
         RecipeError: with every fault that was found.
     """
-    located = recipe.build(layers.read(file, sets), registry, file)
-    faults = [fault for rule in _RULES for fault in rule(located)]
+    tree = layers.read(file, sets)
+    faults = [fault for path, stage in recipe.stage_trees(tree, []) for fault in _train(stage, path)]
+    try:
+        located = recipe.build(tree, registry, file)
+    except RecipeError as error:
+        raise RecipeError([*error.faults, *faults]) from None
+    faults += [fault for rule in _RULES for fault in rule(located)]
     if not faults:
         plain = {**located.recipe.model_dump(mode="json", by_alias=True)}
         faults = [fault for found in host.hook.ctxkit_check(recipe=plain) for fault in found]
@@ -61,7 +67,8 @@ def original_window(located: Located) -> int | None:
     model = located.recipe.model
     if model.original_max_position_embeddings:
         return model.original_max_position_embeddings
-    return (model.config or {}).get("max_position_embeddings")
+    stated = (model.config or {}).get("max_position_embeddings")
+    return stated if type(stated) is int and stated > 0 else None
 
 
 def _model(located: Located) -> Iterator[Fault]:
@@ -70,6 +77,10 @@ def _model(located: Located) -> Iterator[Fault]:
         yield located.fault(None, ("model",), "needs `name_or_path` or `config`, and not both")
     if model.config is not None and "model_type" not in model.config:
         yield located.fault(None, ("model", "config"), "needs a `model_type`", "such as llama")
+    window = (model.config or {}).get("max_position_embeddings")
+    if window is not None and original_window(located) is None:
+        path = ("model", "config", "max_position_embeddings")
+        yield located.fault(None, path, f"needs a whole number above 0, got {said(window)}", "the window in tokens")
     if model.config is not None and not (tokenizer.name_or_path or tokenizer.train):
         yield located.fault(None, ("model", "config"), "a fresh model has no tokenizer", "add a `tokenizer` section")
     if tokenizer.name_or_path and tokenizer.train:
@@ -91,18 +102,20 @@ def _stages(located: Located) -> Iterator[Fault]:
         yield located.fault(None, ("result",), "no stage has this name", f"the stages are {', '.join(seen)}")
 
 
-def _train(located: Located) -> Iterator[Fault]:
+def _train(stage: Node, path: tuple[str | int, ...]) -> Iterator[Fault]:
+    """Judge `train` on values alone, so that its faults are said together with those of the other sections."""
+    train = stage.child("train")
     fields = sft_fields()
-    for stage in located.recipe.stages:
-        for key, value in stage.train.items():
-            if key in OWNED:
-                yield _key_fault(located, stage, key, "cannot be set here", OWNED[key])
-            elif key not in fields:
-                near = difflib.get_close_matches(key, fields, n=1)
-                hint = f"did you mean `{near[0]}`?" if near else "it takes the fields of TRL's SFTConfig"
-                yield _key_fault(located, stage, key, "SFTConfig has no such field", hint)
-            elif message := fields[key].fault(value):
-                yield located.fault(stage.name, ("train", key), message)
+    for key, node in train.value.items() if train and isinstance(train.value, dict) else ():
+        at = (*path, "train", key)
+        if key in OWNED:
+            yield Fault(at, "cannot be set here", OWNED[key], node.key_origin)
+        elif key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean `{near[0]}`?" if near else "it takes the fields of TRL's SFTConfig"
+            yield Fault(at, "SFTConfig has no such field", hint, node.key_origin)
+        elif message := fields[key].fault(node.plain()):
+            yield Fault(at, message, origin=node.origin)
 
 
 def _lengths(located: Located) -> Iterator[Fault]:
@@ -113,10 +126,16 @@ def _lengths(located: Located) -> Iterator[Fault]:
             message = f"chunks of up to {length} tokens would be cut to train.max_length, {stated} tokens"
             yield located.fault(stage.name, ("data", "chunker", "length"), message, "leave train.max_length out")
         original = original_window(located)
-        if stage.rope is not None and original and length > stage.rope.window(original):
-            window = stage.rope.window(original)
+        window = stage.rope.window(original) if stage.rope is not None and original else None
+        if window is not None and original and window < original:
+            message = f"the target window of {window} tokens is shorter than the original one of {original} tokens"
+            yield located.fault(stage.name, ("rope", "target_length"), message, "raise it, or leave `rope` out")
+        elif window is not None and length > window:
             message = f"chunks of up to {length} tokens exceed the extended window of {window} tokens"
-            yield located.fault(stage.name, ("data", "chunker", "length"), message, "raise rope.factor")
+            aim = "target_length" if stage.rope and stage.rope.target_length else "factor"
+            yield located.fault(
+                stage.name, ("data", "chunker", "length"), message, f"shorten them, or raise rope.{aim}"
+            )
 
 
 def _weights(located: Located) -> Iterator[Fault]:
@@ -143,13 +162,9 @@ def _unscaled(located: Located, stage: Stage) -> Iterator[Fault]:
     if ancestor.rope is None and original and stage.data.chunker.length > original:
         length = stage.data.chunker.length
         message = f"stage {stage.name} trains on {length} tokens, beyond the window of {original}, without RoPE scaling"
-        yield located.fault(stage.name, ("data", "chunker", "length"), message, "add `rope`, or `rope: null` for a control")
+        yield located.fault(
+            stage.name, ("data", "chunker", "length"), message, "add `rope`, or `rope: null` for a control"
+        )
 
 
-def _key_fault(located: Located, stage: Stage, key: str, message: str, hint: str) -> Fault:
-    node = located.stages[stage.name].nearest(("train", key))[0]
-    fault = located.fault(stage.name, ("train", key), message, hint)
-    return Fault(fault.path, message, hint, node.key_origin or node.origin)
-
-
-_RULES: tuple[Callable[[Located], Iterator[Fault]], ...] = (_model, _stages, _train, _lengths, _weights, _steps)
+_RULES: tuple[Callable[[Located], Iterator[Fault]], ...] = (_model, _stages, _lengths, _weights, _steps)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from enum import IntEnum
+
+EXCERPT = 160
+"""Characters of a source line that a message shows."""
+SAID = 60
+"""Characters of a value that a message shows."""
 
 
 class ExitCode(IntEnum):
@@ -56,9 +62,32 @@ class Fault:
         hint = f"; {self.hint}" if self.hint else ""
         lines = [f"{head}{where}{self.message}{hint}"]
         if self.origin and self.origin.text.strip():
-            lines.append(f"    {self.origin.text}")
-            lines.append("    " + " " * (self.origin.column - 1) + "^" * max(self.origin.length, 1))
+            lines += _pointed(self.origin)
         return "\n".join(lines)
+
+
+def said(value: object) -> str:
+    """Return a value as a recipe would write it, cut where it is long."""
+    words = {"None": "null", "True": "true", "False": "false"}
+    text = words.get(repr(value), repr(value))
+    return text if len(text) <= SAID else f"{text[:SAID]}..."
+
+
+def _pointed(origin: Origin) -> list[str]:
+    """Return the source line, the part around the place where it is long, and beneath it the carets."""
+    first = max(origin.column - 1 - EXCERPT // 2, 0) if len(origin.text) > EXCERPT else 0
+    shown = origin.text[first : first + EXCERPT]
+    place = origin.column - 1 - first
+    # A tab stays one, since only the terminal knows its width; a wide character takes two columns.
+    gap = "".join(char if char == "\t" else " " * _columns(char) for char in shown[:place])
+    marked = sum(_columns(char) for char in shown[place : place + origin.length])
+    return [f"    {shown}", f"    {gap}{'^' * max(marked, 1)}"]
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 @dataclass(eq=False)
@@ -78,7 +107,8 @@ class RecipeError(CtxkitError):
 
     def __init__(self, faults: list[Fault]) -> None:
         """Collect the faults; duplicates, as a fault shared by several stages gives, are said once."""
-        self.faults = tuple({(fault.origin, fault.message): fault for fault in faults}.values())
+        first = {(fault.origin, fault.path[-1:], fault.message): fault for fault in reversed(faults)}
+        self.faults = tuple(reversed(first.values()))
         count = len(self.faults)
         text = "\n".join(fault.render() for fault in self.faults)
         super().__init__(text, f"{count} fault{'s' if count != 1 else ''} found", exit_code=ExitCode.RECIPE)

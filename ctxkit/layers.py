@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ctxkit import yaml_core
-from ctxkit.errors import Fault, Origin, RecipeError
+from ctxkit.errors import Fault, Origin, RecipeError, said
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
 Path_: TypeAlias = tuple[str | int, ...]
+
+MAX_LAYERS = 20
+"""Recipes that extend one another; beyond it nobody finds where a value comes from."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,9 @@ def read(path: Path, sets: Sequence[str] = ()) -> Node:
     Raises:
         RecipeError: a file is missing or no YAML mapping, `extends` runs in a circle, or a `--set` leads nowhere.
     """
-    node = _read_extended(path, ())
-    for number, assignment in enumerate(sets, start=1):
-        node = _assign(node, assignment, number)
+    node = _read_extended(path, (), Origin(str(path)), {})
+    for assignment in sets:
+        node = _assign(node, assignment)
     return node
 
 
@@ -84,30 +87,46 @@ def merge(base: Node, over: Node) -> Node:
     return Node(merged, over.origin, over.key_origin)
 
 
-def _read_extended(path: Path, above: tuple[Path, ...]) -> Node:
+def _read_extended(path: Path, above: tuple[Path, ...], asked: Origin, known: dict[Path, Node]) -> Node:
+    """Return a file laid over what it extends; `asked` is the place that names it, `known` holds what was read."""
+    text = _text(path, asked)
     resolved = path.resolve()
     if resolved in above:
         chain = " -> ".join(file.name for file in (*above, resolved))
-        raise RecipeError(
-            [Fault(("extends",), f"recipes extend each other in a circle: {chain}", origin=Origin(str(path)))]
-        )
-    node = _read_file(path)
-    extends = node.value.pop("extends", None)
+        raise RecipeError([Fault(("extends",), f"recipes extend each other in a circle: {chain}", origin=asked)])
+    if len(above) == MAX_LAYERS:
+        raise RecipeError([Fault(("extends",), f"more than {MAX_LAYERS} recipes extend each other", origin=asked)])
+    if resolved in known:
+        return known[resolved]
+    node = _mapping(text, path)
     base: Node | None = None
-    for item in _extended(extends):
-        layer = _read_extended(path.parent / item.value, (*above, resolved))
+    for item in _extended(node.value.pop("extends", None)):
+        layer = _read_extended(path.parent / item.value, (*above, resolved), item.origin, known)
         base = merge(base, layer) if base else layer
-    return merge(base, node) if base else node
+    known[resolved] = merge(base, node) if base else node
+    return known[resolved]
 
 
-def _read_file(path: Path) -> Node:
+def _text(path: Path, asked: Origin) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise RecipeError([Fault((), "there is no such file", origin=Origin(str(path)))]) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError([Fault((), f"the file cannot be read: {error}", origin=Origin(str(path)))]) from None
+        said = "there is no such file"
+    except UnicodeDecodeError as error:
+        said = f"this is no text in UTF-8: byte {error.object[error.start]:#04x} at {error.start}"
+    except (OSError, ValueError) as error:
+        said = f"the file cannot be read: {getattr(error, 'strerror', None) or error}"
+    if asked.line:
+        raise RecipeError([Fault(("extends",), f"{path}: {said}", origin=asked)])
+    raise RecipeError([Fault((), said, origin=asked)])
+
+
+def _mapping(text: str, path: Path) -> Node:
     node = _nodes(yaml_core.parse(text, str(path)))
+    if node.value is None:
+        raise RecipeError(
+            [Fault((), "the file is empty", "a recipe has at least `name`, `model` and `data`", node.origin)]
+        )
     if not isinstance(node.value, dict):
         raise RecipeError([Fault((), "a recipe is a mapping of keys to values", origin=node.origin)])
     return node
@@ -132,15 +151,16 @@ def _extended(extends: Node | None) -> list[Node]:
     return list(items)
 
 
-def _assign(root: Node, assignment: str, number: int) -> Node:
+def _assign(root: Node, assignment: str) -> Node:
     origin = Origin(f"--set {assignment}")
     key, equals, text = assignment.partition("=")
-    if not (equals and key):
-        raise RecipeError(
-            [Fault((), "needs the form key=value", "such as train.max_steps=10", Origin(f"--set {assignment}"))]
-        )
-    value = _relabelled(_nodes(yaml_core.parse(text, f"--set, number {number}")), origin)
-    return _assigned(root, tuple(key.split(".")), value, key, origin)
+    parts = tuple(key.split("."))
+    if not (equals and all(parts)):
+        raise RecipeError([Fault((), "needs the form key=value", "such as train.max_steps=10", origin)])
+    if parts == ("extends",):
+        raise RecipeError([Fault((), "`extends` is read before any --set", "write it into the recipe", origin)])
+    value = _relabelled(_nodes(yaml_core.parse(text, f"--set {key}")), origin)
+    return _assigned(root, parts, value, key, origin)
 
 
 def _assigned(node: Node, parts: tuple[str, ...], value: Node, key: str, origin: Origin) -> Node:
@@ -154,7 +174,11 @@ def _assigned(node: Node, parts: tuple[str, ...], value: Node, key: str, origin:
         items = list(node.value)
         items[index] = _assigned(items[index], rest, value, key, origin) if rest else value
         return Node(items, node.origin, node.key_origin)
-    children = dict(node.value) if isinstance(node.value, dict) else {}
+    if not isinstance(node.value, dict | None):
+        raise RecipeError(
+            [Fault((), f"there is a plain value where {key} goes through", f"it is {said(node.value)}", origin)]
+        )
+    children = dict(node.value or {})
     below = children.get(part, Node({}, origin, origin))
     children[part] = _assigned(below, rest, value, key, origin) if rest else Node(value.value, origin, origin)
     return Node(children, node.origin, node.key_origin)
@@ -171,7 +195,7 @@ def _relabelled(node: Node, origin: Origin) -> Node:
 
 def _index(items: list[Node], part: str | int) -> int | None:
     """Return the index that a number or the `name` of an item means."""
-    if isinstance(part, str) and not part.isdigit():
+    if isinstance(part, str) and not part.isdecimal():
         names = [item.value.get("name") if isinstance(item.value, dict) else None for item in items]
         return next((i for i, name in enumerate(names) if name is not None and name.value == part), None)
     return int(part) if int(part) < len(items) else None

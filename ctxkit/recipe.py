@@ -5,17 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from ctxkit.errors import Fault, RecipeError
+from ctxkit.errors import Fault, RecipeError, said
 from ctxkit.layers import Node, merge
-from ctxkit.spec import CallbackSlot, ChunkerSlot, EvalSlot, FilterSlot, RopeSlot, SourceSlot
+from ctxkit.spec import CallbackSlot, ChunkerSlot, EvalSlot, FilterSlot, Options, RopeSlot, Slot, SourceSlot
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
     from ctxkit.registry import Registry
@@ -27,10 +28,10 @@ MODEL = "model"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
-class Section(BaseModel):
-    """A section of a recipe: frozen, with no room for a key that nobody reads."""
+class Section(Options):
+    """A section of a recipe, as strict as the options of a component."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
 
 class ModelSection(Section):
@@ -181,19 +182,16 @@ def build(tree: Node, registry: Registry, file: Path) -> Located:
         RecipeError: with every fault: unknown keys and kinds, wrong types, missing values.
     """
     head_keys = {key: node for key, node in tree.value.items() if key not in (*OVERLAID, "stages")}
-    top = Node({key: node for key, node in tree.value.items() if key in OVERLAID}, tree.origin)
     head_tree = Node(head_keys, tree.origin)
     faults: list[Fault] = []
     head = _validated(Head, head_tree, (), registry, faults)
     stages: list[Stage] = []
     trees: dict[str, Node] = {}
-    for path, node in _stage_trees(tree, faults):
-        merged = merge(top, node)
+    for path, merged in stage_trees(tree, faults):
         stage = _validated(Stage, merged, path, registry, faults)
         if stage is not None and stage.name in trees:
-            faults.append(
-                Fault((*path, "name"), f"two stages are named {stage.name}", origin=node.value["name"].origin)
-            )
+            origin = merged.value["name"].origin
+            faults.append(Fault((*path, "name"), f"two stages are named {stage.name}", "rename one of them", origin))
         elif stage is not None:
             stages.append(stage)
             trees[stage.name] = merged
@@ -203,19 +201,23 @@ def build(tree: Node, registry: Registry, file: Path) -> Located:
     return Located(recipe, head_tree, trees, file)
 
 
-def _stage_trees(tree: Node, faults: list[Fault]) -> list[tuple[tuple[str | int, ...], Node]]:
+def stage_trees(tree: Node, faults: list[Fault]) -> list[tuple[tuple[str | int, ...], Node]]:
+    """Return path and values of each stage, laid over the top of the recipe; add what is wrong with the list itself."""
+    top = Node({key: node for key, node in tree.value.items() if key in OVERLAID}, tree.origin)
     stages = tree.value.get("stages")
     if stages is None:
         name = tree.value.get("name", Node("train", tree.origin))
-        return [((), Node({"name": name}, tree.origin))]
+        return [((), merge(top, Node({"name": name}, tree.origin)))]
     if not isinstance(stages.value, list) or not stages.value:
-        faults.append(Fault(("stages",), "needs a list of stages", origin=stages.origin))
+        faults.append(Fault(("stages",), "needs a list of stages", "leave it out for a single one", stages.origin))
         return []
+    found: list[tuple[tuple[str | int, ...], Node]] = []
     for index, item in enumerate(stages.value):
-        if not isinstance(item.value, dict):
+        if isinstance(item.value, dict):
+            found.append((("stages", index), merge(top, item)))
+        else:
             faults.append(Fault(("stages", index), "a stage is a mapping with a `name`", origin=item.origin))
-            return []
-    return [(("stages", index), item) for index, item in enumerate(stages.value)]
+    return found
 
 
 def _validated(
@@ -224,7 +226,9 @@ def _validated(
     try:
         return model.model_validate(tree.plain(), context=registry.context)
     except ValidationError as error:
-        faults.extend(_fault(model, tree, prefix, details, registry) for details in error.errors())
+        # A list loses its items that are wrong, and pydantic then says, on top, that it is too short.
+        found = [details for details in error.errors() if details["type"] != "too_short" or not details["input"]]
+        faults.extend(_fault(model, tree, prefix, details, registry) for details in found)
         return None
 
 
@@ -232,6 +236,8 @@ def _fault(
     model: type[Section], tree: Node, prefix: tuple[str | int, ...], details: ErrorDetails, registry: Registry
 ) -> Fault:
     node, path = tree.nearest(details["loc"])
+    if details["type"] == "slot_kind":
+        node, path = node.value["kind"], (*path, "kind")
     missing = details["type"] in ("missing", "slot_missing")
     if details["type"] == "missing":
         path = (*path, *details["loc"][-1:])
@@ -251,11 +257,29 @@ def _worded(model: type[Section], tree: Node, details: ErrorDetails, registry: R
     if kind == "missing":
         return "this key is required", ""
     if kind in ("slot_kind", "slot_missing"):
-        hint = _suggested(str(context.get("kind", "")), context["kinds"])
+        hint = _suggested(str(context.get("kind", "")), context["kinds"]) or "no installed plugin brings one"
         return details["msg"], "; ".join(part for part in (hint, _broken(registry)) if part)
-    message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    got = f", got {details['input']!r}" if isinstance(details["input"], str | int | float | bool | None) else ""
-    return (f"needs {message}{got}" if details["msg"].startswith("Input should be ") else message), ""
+    message = f"needs {_NEEDED[kind].format(**context)}" if kind in _NEEDED else details["msg"]
+    message = message.removeprefix("Value error, ").replace("Input should be ", "needs ")
+    scalar = message.startswith("needs ") and isinstance(details["input"], str | int | float | bool | None)
+    return (f"{message}, got {said(details['input'])}" if scalar else message), ""
+
+
+_NEEDED = {
+    **dict.fromkeys(("model_type", "dict_type", "mapping_type"), "a mapping of keys to values"),
+    **dict.fromkeys(("tuple_type", "list_type"), "a list"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "string_type": "text",
+    "string_pattern_mismatch": "letters, digits, `.`, `_` and `-`, a letter or digit first",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "{le} or less",
+    "too_short": "at least {min_length} item(s)",
+}
+"""What pydantic's error types ask for, in the words of a recipe."""
 
 
 def _broken(registry: Registry) -> str:
@@ -269,29 +293,24 @@ def _suggested(word: str, known: list[str]) -> str:
 
 def _known_keys(model: type[BaseModel], tree: Node, path: tuple[str | int, ...], registry: Registry) -> list[str]:
     """Return the keys that are known where an unknown one stands."""
-    current: type[BaseModel] = model
-    node = tree
+    current, slot, node = model, "", tree
     for part in path[:-1]:
         child = node.child(part)
         if child is None:
             continue
         node = child
-        if isinstance(part, str):
-            current = _below(current, part, node, registry)
-        elif isinstance(node.value, dict) and "kind" in node.value:
-            current = _component(node, registry) or current
+        if part in current.model_fields:
+            slot, below = _filled(current.model_fields[str(part)])
+            current = below or current
+        if slot and isinstance(node.value, dict) and "kind" in node.value:
+            current = registry.components[slot].get(node.value["kind"].value, current)
     keys = [field.alias or name for name, field in current.model_fields.items()]
     return [*keys, *OVERLAID, "stages", "extends"] if current is Head else keys
 
 
-def _below(current: type[BaseModel], key: str, node: Node, registry: Registry) -> type[BaseModel]:
-    if isinstance(node.value, dict) and "kind" in node.value:
-        return _component(node, registry) or current
-    field = current.model_fields.get(key)
-    annotations = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-    return next((a for a in annotations if isinstance(a, type) and issubclass(a, BaseModel)), current)
-
-
-def _component(node: Node, registry: Registry) -> type[BaseModel] | None:
-    kind = node.value["kind"].value
-    return next((kinds[kind] for kinds in registry.components.values() if kind in kinds), None)
+def _filled(field: FieldInfo) -> tuple[str, type[BaseModel] | None]:
+    """Return what fills a field, or the items of its list: the name of a slot, or a section."""
+    inner = [field.annotation, *get_args(field.annotation)]
+    marks = [*field.metadata, *(mark for part in inner for mark in getattr(part, "__metadata__", ()))]
+    slot = next((mark.name for mark in marks if isinstance(mark, Slot)), "")
+    return slot, next((part for part in inner if isinstance(part, type) and issubclass(part, Options)), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
+from ctxkit.host import one_line
 from ctxkit.spec import SLOTS, Component
 
 if TYPE_CHECKING:
@@ -39,12 +40,12 @@ def collect(host: Host) -> Registry:
     faults = [f"plugin {plugin.name} ({plugin.origin}): {plugin.fault}" for plugin in host.plugins if plugin.fault]
     # pluggy calls in reverse order of registration; clashes shall be won by the first.
     for implementation in reversed(host.hook.ctxkit_components.get_hookimpls()):
-        plugin = next(plugin for plugin in host.plugins if plugin.name == implementation.plugin_name)
+        plugin = host.plugin(implementation.plugin_name)
         where = f"plugin {plugin.name} ({plugin.origin})"
         try:
             classes = list(implementation.function())
-        except Exception as error:  # noqa: BLE001 - a stranger's code
-            faults.append(f"{where}: ctxkit_components failed: {type(error).__name__}: {error}")
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code
+            faults.append(f"{where}: ctxkit_components failed: {one_line(error)}")
             continue
         for cls in classes:
             fault = _malformed(cls)
@@ -70,7 +71,8 @@ def _malformed(cls: object) -> str:
     if not (isinstance(cls, type) and issubclass(cls, Component) and getattr(cls, "slot", None) in SLOTS):
         return f"{cls!r} does not derive from an options class of a slot (`ctxkit.spec.ChunkerOptions`, ...)"
     field = cls.model_fields.get("kind")
-    if field is None or get_origin(field.annotation) is not Literal or len(get_args(field.annotation)) != 1:
+    names = get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()
+    if field is None or len(names) != 1 or not isinstance(names[0], str):
         return f"{cls.__name__} needs a field `kind: Literal['name']`"
     if not field.is_required():
         return f"{cls.__name__}.kind must have no default"

@@ -59,8 +59,19 @@ class RunDirectory:
         return self.path / "metrics.jsonl"
 
     def status(self) -> dict[str, Any]:
-        """Return `run.json`, or an empty mapping for a new directory."""
-        return read_json(self.path / "run.json")
+        """Return `run.json`, or an empty mapping for a new directory.
+
+        Raises:
+            DiskError: it cannot be read.
+        """
+        file = self.path / "run.json"
+        try:
+            return read_json(file)
+        except OSError as error:
+            message = f"the run directory {self.path} cannot be used: {error.strerror}"
+            raise DiskError(message, "choose another with --run-dir") from error
+        except ValueError as error:
+            raise DiskError(f"{file} is damaged: {error}", "choose another --run-dir") from error
 
     def update(self, **values: object) -> None:
         """Write values into `run.json`."""

@@ -25,7 +25,9 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
             component = _model_schema(cls, defs)
             component["properties"]["kind"] = {"const": kind, "type": "string"}
             defs[f"{slot}:{kind}"] = component
-        defs[f"slot:{slot}"] = {"oneOf": [{"$ref": f"#/$defs/{slot}:{kind}"} for kind in sorted(kinds)]}
+        # An empty `oneOf` is no schema; `not: {}` allows nothing.
+        choices = [{"$ref": f"#/$defs/{slot}:{kind}"} for kind in sorted(kinds)]
+        defs[f"slot:{slot}"] = {"oneOf": choices} if choices else {"not": {}}
     overlaid = {key: stage["properties"][key] for key in OVERLAID}
     head["properties"] |= {
         **overlaid,

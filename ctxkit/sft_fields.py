@@ -11,6 +11,8 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctxkit.errors import said
+
 _CLASSES = (
     ("transformers", "training_args.py", "TrainingArguments"),
     ("trl", "trainer/base_config.py", "_BaseConfig"),
@@ -33,7 +35,7 @@ class SftField:
         names = {part.strip().partition("[")[0] for part in self.annotation.split("|")}
         if not names <= _PLAIN.keys() or any(type(value) in _PLAIN[name] for name in names):
             return ""
-        return f"needs {' or '.join(sorted(_SAID[name] for name in names))}, got {value!r}"
+        return f"needs {' or '.join(text for name, text in _SAID.items() if name in names)}, got {said(value)}"
 
 
 _PLAIN: dict[str, tuple[type, ...]] = {

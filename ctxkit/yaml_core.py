@@ -17,6 +17,8 @@ from ctxkit.errors import Fault, Origin, RecipeError
 MAX_BYTES = 1_000_000
 MAX_NODES = 20_000
 MAX_DEPTH = 50
+MAX_BITS = 64
+"""In a whole number; no setting needs more, and Python takes seconds to read a million digits."""
 
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -24,8 +26,8 @@ _WORDS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
-    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf"), float("inf")),
-    "-.inf": float("-inf"),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), float("inf")),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), float("-inf")),
     **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
 }
 
@@ -40,9 +42,27 @@ class Parsed:
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that decides nothing about plain scalars; `_scalar` does."""
+    """A safe loader that decides nothing about plain scalars, knows no tag, and stops at the limits as it reads."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own name
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._count = self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a node unless it carries a tag or exceeds a limit; PyYAML would read on for seconds."""
+        event = self.peek_event()
+        self._count += 1
+        self._depth += 1
+        if getattr(event, "tag", None) is not None:
+            raise yaml.composer.ComposerError(None, None, "a tag is not allowed; write a plain value", event.start_mark)
+        if self._count > MAX_NODES or self._depth > MAX_DEPTH:
+            said = f"more than {MAX_NODES} values" if self._count > MAX_NODES else f"more than {MAX_DEPTH} levels deep"
+            raise yaml.composer.ComposerError(None, None, said, event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 def parse(text: str, name: str) -> Parsed:
@@ -60,10 +80,11 @@ def parse(text: str, name: str) -> Parsed:
         mark = error.problem_mark or error.context_mark
         origin = reader.at(mark, mark) if mark else Origin(name)
         said = " ".join(part for part in (error.context, error.problem) if part)
-        raise RecipeError([Fault((), f"this is not valid YAML: {said}", origin=origin)]) from None
-    except (yaml.YAMLError, RecursionError) as error:
-        said = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise RecipeError([Fault((), f"this is not valid YAML: {said}", origin=Origin(name))]) from None
+        raise RecipeError([Fault((), f"this cannot be read as YAML: {said}", origin=origin)]) from None
+    except yaml.reader.ReaderError as error:
+        said = f"the character #x{error.character:04x} is not allowed"
+        place = text[: error.position].count("\n"), error.position - text.rfind("\n", 0, error.position) - 1
+        raise RecipeError([Fault((), said, origin=reader.place(*place, 1))]) from None
     if node is None:
         return Parsed(None, Origin(name))
     parsed = reader.read(node, 0)
@@ -83,25 +104,32 @@ class _Reader:
 
     def at(self, start: yaml.Mark, end: yaml.Mark) -> Origin:
         """Return the place from a start mark, as long as it goes on one line."""
-        text = self._lines[start.line] if start.line < len(self._lines) else ""
-        length = end.column - start.column if end.line == start.line else len(text) - start.column
-        return Origin(self._name, start.line + 1, start.column + 1, max(length, 1), text)
+        rest = len(self._lines[start.line]) - start.column if start.line < len(self._lines) else 1
+        return self.place(start.line, start.column, end.column - start.column if end.line == start.line else rest)
+
+    def place(self, line: int, column: int, length: int) -> Origin:
+        """Return a place by line and column, both from 0."""
+        text = self._lines[line] if line < len(self._lines) else ""
+        return Origin(self._name, line + 1, column + 1, max(length, 1), text)
 
     def read(self, node: yaml.Node, depth: int) -> Parsed:
         """Return the value of a node."""
         origin = self.at(node.start_mark, node.end_mark)
         self._count += 1
         if self._count > MAX_NODES or depth > MAX_DEPTH:
-            said = f"more than {MAX_NODES} values, aliases expanded" if self._count > MAX_NODES else "nested too deeply"
-            raise RecipeError([Fault((), f"the document is too large: {said}", origin=origin)])
+            said = f"{MAX_NODES} values" if self._count > MAX_NODES else f"{MAX_DEPTH} levels"
+            message = f"the document is too large: more than {said} once its aliases are expanded"
+            raise RecipeError([Fault((), message, origin=origin)])
         if isinstance(node, yaml.MappingNode):
             return Parsed(self._mapping(node, depth), origin)
         if isinstance(node, yaml.SequenceNode):
             return Parsed([self.read(item, depth + 1) for item in node.value], origin)
-        plain = getattr(node, "style", None) is None
-        if node.tag.startswith("!") or (plain and node.tag != "tag:yaml.org,2002:str"):
-            self.faults.append(Fault((), f"the tag {node.tag} is not allowed", "write a plain value", origin))
-        return Parsed(_scalar(node.value) if plain else node.value, origin)
+        if getattr(node, "style", None) is not None:  # quoted, or a block of text
+            return Parsed(node.value, origin)
+        if _INT.fullmatch(node.value) and _too_long(node.value):
+            self.faults.append(Fault((), f"a whole number has at most {MAX_BITS} bits", origin=origin))
+            return Parsed(None, origin)
+        return Parsed(_scalar(node.value), origin)
 
     def _mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Parsed]:
         values: dict[str, Parsed] = {}
@@ -121,6 +149,11 @@ class _Reader:
             value = self.read(value_node, depth + 1)
             values[key] = Parsed(value.value, value.origin, key_origin)
         return values
+
+
+def _too_long(text: str) -> bool:
+    """Tell whether the text of a whole number exceeds `MAX_BITS`, without converting a long one."""
+    return len(text) > MAX_BITS or abs(int(text, 0 if text[:2] in ("0o", "0x") else 10)) >= 1 << MAX_BITS
 
 
 def _scalar(text: str) -> str | int | float | bool | None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PositiveInt,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -16,9 +25,44 @@ SLOTS = ("source", "filter", "chunker", "rope", "callback", "eval")
 
 
 class Options(BaseModel):
-    """Options of a component: frozen, with no room for a key that nobody reads."""
+    """Options of a component: frozen, finite, with no room for a key that nobody reads or a value of another type."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _as_written(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        """Refuse text or true where a number belongs, which pydantic would convert; its strict mode refuses lists."""
+        result = handler(value)
+        converted = _converted(value, result)
+        if converted:
+            raise PydanticCustomError("converted", "needs {needed}", {"needed": converted})
+        return result
+
+
+def _converted(value: Any, result: Any) -> str:
+    """Return what is needed where a scalar, or an item of a list, was converted to another type; else nothing.
+
+    Text that is no number and became one, such as `32k`, was read by a validator of the component itself.
+    """
+    if isinstance(value, list) and isinstance(result, list | tuple):
+        pairs = zip(value, result, strict=False)
+        return next((f"{said} in every place" for said in (_converted(*pair) for pair in pairs) if said), "")
+    needed = _NEEDED.get(type(result), "")
+    if isinstance(value, str):
+        return needed if needed == _NEEDED[bool] or _is_number(value) else ""
+    return needed if isinstance(value, bool) != isinstance(result, bool) else ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+_NEEDED = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
 class Component(Options):
@@ -60,10 +104,10 @@ class Slot:
         kinds: dict[str, type[Component]] = (info.context or {}).get("components", {}).get(self.name, {})
         if not isinstance(value, dict):
             raise PydanticCustomError("slot_type", "needs a mapping with `kind`", {"slot": self.name})
-        if "kind" not in value:
+        kind = value.get("kind")
+        if kind is None:
             raise PydanticCustomError("slot_missing", "needs a `kind`", {"slot": self.name, "kinds": sorted(kinds)})
-        kind = value["kind"]
-        if kind not in kinds:
+        if not isinstance(kind, str) or kind not in kinds:
             raise PydanticCustomError(
                 "slot_kind",
                 "no {slot} of kind '{kind}'",

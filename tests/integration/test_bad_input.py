@@ -1,0 +1,141 @@
+"""What goes wrong during a run is one message with its exit code, and nothing half-written is taken for whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from ctxkit.errors import CtxkitError, DataError, DiskError, ExitCode, NotFiniteError, RecipeError
+from ctxkit.train import run, validate_deep
+from tests.integration.micro import RECIPE
+
+pytestmark = pytest.mark.torch
+
+
+def test_loss_that_is_not_finite_stops_before_it_is_saved(recipe: Path, tmp_path: Path) -> None:
+    """A learning rate of 1e30 ends with exit code 5 and the step, and no checkpoint holds NaN."""
+    with pytest.raises(NotFiniteError, match=r"at step \d+ of 8") as caught:
+        run(recipe, tmp_path / "run", ["stages.base.train.learning_rate=1e30", "train.lr_scheduler_type=constant"])
+    assert caught.value.exit_code == ExitCode.NOT_FINITE
+    assert not (tmp_path / "run/stages/base/stage.json").exists()
+    for checkpoint in (tmp_path / "run").rglob("checkpoint-*/model.safetensors"):
+        assert all(bool(tensor.isfinite().all()) for tensor in load_file(checkpoint).values())
+
+
+def test_empty_documents_are_no_training_data(recipe: Path, tmp_path: Path) -> None:
+    """A corpus of empty files is refused with exit code 3, where TRL would train at loss 0."""
+    (tmp_path / "empty.txt").write_text("")
+    source = f"{{kind: files, paths: ['{tmp_path}/*.txt']}}"
+    with pytest.raises(DataError, match="no training example is left") as caught:
+        run(recipe, tmp_path / "run", [f"stages.base.data.sources.0={source}"])
+    assert caught.value.exit_code == ExitCode.DATA
+    assert not list((tmp_path / "run/data").glob("*/manifest.json"))
+
+
+def test_missing_files_are_named(recipe: Path, tmp_path: Path) -> None:
+    """A pattern that matches nothing is said, with the pattern."""
+    with pytest.raises(DataError, match="no file matches nowhere/"):
+        run(recipe, tmp_path / "run", ["stages.base.data.sources.0={kind: files, paths: ['nowhere/*.txt']}"])
+
+
+def test_filter_that_drops_everything_is_named(recipe: Path, tmp_path: Path) -> None:
+    """The message says which filter left nothing, and how many documents it dropped."""
+    with pytest.raises(DataError, match=r"shorter than 500 characters \(64\)"):
+        run(recipe, tmp_path / "run", ["stages.base.data.filters=[{kind: length, min_characters: 500}]"])
+
+
+def test_run_directory_that_cannot_be_written_is_exit_code_6(recipe: Path, tmp_path: Path) -> None:
+    """A run directory below a file is refused before anything is done."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError, match="cannot be written"):
+        run(recipe, tmp_path / "file/run")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+@pytest.mark.slow
+def test_full_disk_is_exit_code_6_and_costs_nothing(
+    recipe: Path, tmp_path: Path, command: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """With no space for a checkpoint the run ends with 6; with space the same command finishes."""
+    disk = tmp_path / "run"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "none", str(disk)], check=False)
+    if mounted.returncode:
+        pytest.skip("this machine does not let a small disk be mounted")
+    try:
+        process = command()
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == ExitCode.DISK, said
+        assert "Traceback" not in said
+        subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+        process = command()
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == ExitCode.DONE, said
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_values_that_sftconfig_refuses_are_a_recipe_fault(recipe: Path, tmp_path: Path) -> None:
+    """SFTConfig has the last word on values; its refusal names the place in the recipe."""
+    with pytest.raises(RecipeError, match="SFTConfig refuses these values"):
+        run(recipe, tmp_path / "run", ["train.lr_scheduler_type=sawtooth"])
+
+
+def test_deep_validation_finds_what_the_quick_one_cannot(recipe: Path) -> None:
+    """`validate --deep` asks SFTConfig, the model's config and every source, and writes nothing."""
+    from ctxkit import checks
+    from ctxkit.host import Host
+    from ctxkit.registry import collect
+
+    host = Host()
+    good = checks.load(recipe, collect(host), host)
+    validate_deep(good)
+    for wrong, said in (
+        ("train.optim=no_such_optimizer", "SFTConfig refuses"),
+        ("stages.base.data.sources.0={kind: files, paths: ['nowhere/*']}", "no file matches"),
+        ("model.config.model_type=no_such_architecture", "no config can be made"),
+    ):
+        with pytest.raises(CtxkitError, match=said):
+            validate_deep(checks.load(recipe, collect(host), host, (wrong,)))
+
+
+def test_model_that_ignores_the_scaling_is_refused(recipe: Path, tmp_path: Path) -> None:
+    """A plugin that hands back a model with the old frequencies is found out before a step is trained."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from ctxkit import checks
+    from ctxkit.host import Host
+    from ctxkit.registry import collect
+    from ctxkit.rundir import RunDirectory
+    from ctxkit.spec import ModelRequest, hookimpl
+    from ctxkit.train import run_located
+
+    class Forgetful:
+        """Loads the weights with the config they were saved with."""
+
+        @hookimpl
+        def ctxkit_make_model(self, request: ModelRequest):
+            if request.weights is None:
+                return None
+            return AutoModelForCausalLM.from_pretrained(request.weights, config=AutoConfig.from_pretrained(request.weights))
+
+    host = Host()
+    host.register(Forgetful(), "forgetful")
+    registry = collect(host)
+    located = checks.load(recipe, registry, host)
+    with pytest.raises(CtxkitError, match="does not have the rotary frequencies"):
+        run_located(located, registry, host, RunDirectory(tmp_path / "run"), ["test"])
+    assert not (tmp_path / "run/stages/yarn/stage.json").exists()
+
+
+def test_tokenizer_of_another_model_is_noticed(tmp_path: Path) -> None:
+    """Token ids beyond the embeddings are named before training, where a GPU would end in a device assertion."""
+    recipe = tmp_path / "micro.yaml"
+    recipe.write_text(RECIPE.replace("model_type: llama", "model_type: llama\n    vocab_size: 50"), encoding="utf-8")
+    with pytest.raises(DataError, match=r"token id \d+, and the model has 50 embeddings"):
+        run(recipe, tmp_path / "run")

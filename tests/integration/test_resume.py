@@ -1,0 +1,145 @@
+"""Killed at any moment, a run goes on where it was, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ctxkit.errors import CtxkitError, ExitCode, ResumeError
+from ctxkit.train import checkpoints, run
+from tests.integration.micro import RECIPE, losses, weights
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    recipe = folder / "micro.yaml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    return run(recipe, folder / "run").path
+
+
+def assert_same(directory: Path, other: Path) -> None:
+    """Compare every logged loss, every final weight and every measurement of two runs, to the last bit."""
+    assert losses(directory) == losses(other)
+    for stage in ("base", "control", "yarn"):
+        ours, theirs = weights(directory / f"stages/{stage}/model"), weights(other / f"stages/{stage}/model")
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+        for report in (other / "evals" / stage).glob("*.json"):
+            assert (directory / "evals" / stage / report.name).read_text() == report.read_text()
+
+
+def wait_until(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait for something that a process does; fail if it ends before."""
+    deadline = time.monotonic() + 120
+    while not there():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("moment", ["stages/base/checkpoints/checkpoint-4", "stages/control/checkpoints", "evals/base"])
+def test_killed_run_continues_exactly(
+    moment: str, command: Callable[..., subprocess.Popen[str]], recipe: Path, tmp_path: Path, uninterrupted: Path
+) -> None:
+    """SIGKILL while training, between stages, or while measuring: the same command ends with the same numbers."""
+    process = command()
+    wait_until((tmp_path / "run" / moment).exists, process)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "run/stages/yarn/stage.json").exists()
+    assert_same(run(recipe, tmp_path / "run").path, uninterrupted)
+
+
+def test_sigterm_saves_the_step_and_says_how_to_go_on(
+    command: Callable[..., subprocess.Popen[str]], recipe: Path, tmp_path: Path, uninterrupted: Path
+) -> None:
+    """SIGTERM in training saves at the end of the step, exits with 75, and the rerun is exact."""
+    process = command("--set", "stages.base.train.max_steps=4000", "--run-dir", str(tmp_path / "long"))
+    wait_until(lambda: (tmp_path / "long/metrics.jsonl").exists(), process)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.PREEMPTED
+    assert "type the same command" in said
+    assert "Traceback" not in said
+    status = json.loads((tmp_path / "long/run.json").read_text())
+    assert (status["status"], status["exit_code"]) == ("preempted", 75)
+    newest, rejected = checkpoints.newest(tmp_path / "long/stages/base/checkpoints")
+    assert newest is not None
+    assert not rejected
+
+
+def test_sigint_before_training_ends_at_once(command: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    """Ctrl-C while data is prepared exits with 130 and leaves no data that looks whole."""
+    process = command("--set", "stages.base.data.sources.0.documents=5000000")
+    wait_until(lambda: any((tmp_path / "run").glob("data/*.tmp-new")), process)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert "Traceback" not in said
+    assert not list((tmp_path / "run/data").glob("*/manifest.json"))
+
+
+def copy_to_step_6(uninterrupted: Path, directory: Path) -> Path:
+    """Make a run directory as it was when stage base had saved its checkpoint 8 and nothing more."""
+    shutil.copytree(uninterrupted, directory)
+    for path in ("stages/control", "stages/yarn", "stages/base/model", "evals"):
+        shutil.rmtree(directory / path)
+    for name in ("stage.json", "finished"):
+        (directory / "stages/base" / name).unlink()
+    return directory / "stages/base/checkpoints"
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "weights cut": lambda newest: os.truncate(newest / "model.safetensors", 1000),
+    "optimizer missing": lambda newest: (newest / "optimizer.pt").unlink(),
+    "scheduler missing": lambda newest: (newest / "scheduler.pt").unlink(),
+    "state cut": lambda newest: os.truncate(newest / "trainer_state.json", 10),
+    "killed inside the save": lambda newest: (newest / "ctxkit.json").unlink(),
+    "seal cut": lambda newest: os.truncate(newest / "ctxkit.json", 10),
+    "folder empty": lambda newest: [path.unlink() for path in newest.iterdir()],
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGE))
+def test_damaged_checkpoint_is_set_aside(
+    damage: str, tmp_path: Path, uninterrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A newest checkpoint that is not whole is named and set aside; the one before it gives the same numbers."""
+    folder = copy_to_step_6(uninterrupted, tmp_path / "run")
+    DAMAGE[damage](folder / "checkpoint-8")
+    recipe = tmp_path / "micro.yaml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    assert_same(run(recipe, tmp_path / "run").path, uninterrupted)
+    assert "checkpoint-8 is not whole" in capsys.readouterr().err
+    assert (folder / "rejected-1-checkpoint-8").is_dir()
+    assert (folder / "checkpoint-8").is_dir()
+
+
+def test_other_number_of_processes_is_refused(tmp_path: Path, uninterrupted: Path) -> None:
+    """A stage begun with two processes is not continued by one, because other rows would follow."""
+    folder = copy_to_step_6(uninterrupted, tmp_path / "run")
+    (folder / "processes.json").write_text('{"num_processes": 2}')
+    recipe = tmp_path / "micro.yaml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    with pytest.raises(ResumeError, match="2 processes, and now there are 1"):
+        run(recipe, tmp_path / "run")
+
+
+def test_two_processes_never_share_a_run_directory(tmp_path: Path, recipe: Path) -> None:
+    """While one process holds a run directory, another is refused."""
+    from ctxkit.rundir import RunDirectory
+
+    with RunDirectory(tmp_path / "run").locked(), pytest.raises(CtxkitError, match="another process"):
+        run(recipe, tmp_path / "run")
