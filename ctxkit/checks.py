@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ctxkit import layers, recipe
@@ -51,7 +52,8 @@ def load(file: Path, registry: Registry, host: Host, sets: tuple[str, ...] = ())
     faults += [fault for rule in _RULES for fault in rule(located)]
     if not faults:
         plain = {**located.recipe.model_dump(mode="json", by_alias=True)}
-        faults = [fault for found in host.hook.ctxkit_check(recipe=plain) for fault in found]
+        found = [fault for answer in host.ask("ctxkit_check", recipe=plain) for fault in answer or ()]
+        faults = [replace(fault, origin=fault.origin or tree.nearest(fault.path)[0].origin) for fault in found]
     if faults:
         raise RecipeError(faults)
     return located

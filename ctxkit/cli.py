@@ -241,7 +241,8 @@ def _finished(directory: RunDirectory, located: Located, registry: Registry, hos
 
     if directory.status().get("status") != "done":
         return False
-    directory.claim(plain(located.recipe), components(located.recipe, registry))
+    if not directory.claim(plain(located.recipe), components(located.recipe, registry)):
+        return False
     click.echo(f"{located.recipe.name} is finished; nothing was redone.", err=True)
     _print_outcome(directory, host)
     return True

@@ -6,12 +6,13 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from ctxkit.errors import Fault, Origin, RecipeError
+from ctxkit.errors import CtxkitError, Fault, Origin, RecipeError
 from ctxkit.hookspecs import Hooks
 
 if TYPE_CHECKING:
@@ -46,21 +47,44 @@ class Host:
         if entry_points is None:
             entry_points = importlib.metadata.entry_points(group=GROUP)
         disabled = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",")}
-        # An editable and a stale install can both name a plugin; the first on the path is the one that is imported.
-        for entry in sorted(
-            {entry.name: entry for entry in reversed(list(entry_points))}.values(), key=lambda e: e.name
-        ):
-            self._load(entry, disabled=entry.name in disabled)
+        loaded: dict[str, importlib.metadata.EntryPoint] = {}
+        for entry in sorted(entry_points, key=lambda entry: entry.name):
+            first = loaded.setdefault(entry.name, entry)
+            if first is entry:
+                self._load(entry, disabled=entry.name in disabled)
+            elif _origin(first).partition(" ")[0] != _origin(entry).partition(" ")[0]:
+                # An editable and a stale install of one distribution may both name a plugin; the first is imported.
+                fault = f"the name {entry.name} is taken by {_origin(first)}; rename the entry point"
+                self.plugins.append(Plugin(entry.name, _origin(entry), entry.module, fault))
 
     @property
     def hook(self) -> Any:
         """The hooks; calling one asks every plugin."""
         return self._manager.hook
 
-    def owner(self, module: str) -> Plugin | None:
-        """Return the plugin to which a module belongs."""
-        package = module.partition(".")[0]
-        return next((plugin for plugin in self.plugins if plugin.module.partition(".")[0] == package), None)
+    def plugin(self, name: str) -> Plugin:
+        """Return the plugin that was loaded, or registered by hand, under a name."""
+        loaded = (plugin for plugin in self.plugins if plugin.name == name and not plugin.fault)
+        return next(loaded, Plugin(name, "registered by hand", ""))
+
+    def ask(self, hook: str, **values: object) -> Iterator[Any]:
+        """Yield what each plugin answers to a hook, in name order; one that fails is named.
+
+        Raises:
+            CtxkitError: a plugin raised something else than one itself.
+        """
+        for implementation in reversed(getattr(self.hook, hook).get_hookimpls()):
+            try:
+                answer = implementation.function(**{name: values[name] for name in implementation.argnames})
+                # A generator would fail only where it is read, and nobody would know whose it is.
+                yield list(answer) if isinstance(answer, Iterator) else answer
+            except CtxkitError:
+                raise
+            except Exception as error:
+                plugin = self.plugin(implementation.plugin_name)
+                message = f"plugin {plugin.name} ({plugin.origin}): {hook} failed: {one_line(error)}"
+                hint = f"report it to its author, or leave it out with {DISABLE_VARIABLE}={plugin.name}"
+                raise CtxkitError(message, hint) from error
 
     def register(self, plugin: object, name: str) -> None:
         """Register an object under a name.
@@ -68,8 +92,8 @@ class Host:
         Raises:
             ValueError: a hook is misspelt or has an argument that its specification lacks.
         """
-        self._manager.register(plugin, name=name)
         try:
+            self._manager.register(plugin, name=name)
             self._check_known(plugin)
             self._manager.check_pending()
         except Exception:
@@ -87,20 +111,19 @@ class Host:
         try:
             module = _import_file(path)
             self.register(module, name)
-        except Exception as error:
-            message = f"--plugin {path} cannot be loaded: {_said(error)}"
+        except (Exception, SystemExit) as error:
+            message = f"--plugin {path} cannot be loaded: {one_line(error)}"
             raise RecipeError([Fault((), message, origin=_raised_in(error, path))]) from error
         self.plugins.append(Plugin(name, str(path), module.__name__))
 
     def _load(self, entry: importlib.metadata.EntryPoint, *, disabled: bool) -> None:
-        origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "no distribution"
         fault = ""
         if not disabled:
             try:
                 self.register(entry.load(), entry.name)
-            except Exception as error:  # noqa: BLE001 - whatever a stranger's module raises, the others still load
-                fault = _said(error)
-        self.plugins.append(Plugin(entry.name, origin, entry.module, fault, disabled))
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a stranger's module raises, the others still load
+                fault = one_line(error)
+        self.plugins.append(Plugin(entry.name, _origin(entry), entry.module, fault, disabled))
 
     def _check_known(self, plugin: object) -> None:
         """Refuse a function that carries our prefix but is no hook, marked or not: a misspelling, never called."""
@@ -122,12 +145,22 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _said(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return an exception as one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _raised_in(error: Exception, path: Path) -> Origin:
+def _origin(entry: importlib.metadata.EntryPoint) -> str:
+    """Return distribution and version; a damaged install has neither."""
+    if entry.dist is None:
+        return "no distribution"
+    try:
+        return f"{entry.dist.name} {entry.dist.version}"
+    except (KeyError, TypeError, AttributeError):
+        return "a damaged distribution"
+
+
+def _raised_in(error: BaseException, path: Path) -> Origin:
     """Return the last line of the plugin's own file that the error passed through."""
     line, trace = 0, error.__traceback__
     while trace is not None:

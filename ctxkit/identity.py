@@ -22,22 +22,23 @@ def plain(recipe: Recipe) -> dict[str, Any]:
 
 
 def components(recipe: Recipe, registry: Registry) -> dict[str, str]:
-    """Return the hash of the source of every component that a recipe uses, by `slot:kind (plugin)`."""
+    """Return the hash of the source of every component that a recipe trains with, by `slot:kind (plugin)`."""
     found = {}
-    for options in _used(recipe):
+    stages = tuple(stage.model_copy(update={"evals": ()}) for stage in recipe.stages)
+    for options in used(recipe.model_copy(update={"stages": stages})):
         cls = type(options)
         slot, kind = cls.slot, kind_of(cls)
         found[f"{slot}:{kind} ({registry.origins[slot, kind].origin})"] = source_hash(cls)
     return dict(sorted(found.items()))
 
 
-def _used(value: object) -> Iterator[Component]:
+def used(value: object) -> Iterator[Component]:
     """Yield every component below a value, those inside other components included."""
     if isinstance(value, Component):
         yield value
     if isinstance(value, BaseModel):
         for name in type(value).model_fields:
-            yield from _used(getattr(value, name))
+            yield from used(getattr(value, name))
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from _used(item)
+            yield from used(item)

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import yaml
 
 from ctxkit import yaml_core
 from ctxkit.errors import CtxkitError, DiskError, ResumeError
@@ -100,30 +99,47 @@ class RunDirectory:
                 ) from None
             yield
 
-    def claim(self, recipe: Mapping[str, Any], components: Mapping[str, str]) -> None:
+    def claim(self, recipe: Mapping[str, Any], components: Mapping[str, str]) -> bool:
         """Write the resolved recipe into a new directory, or make sure that an old one was made by the same.
 
-        `components` holds the hash of the source of every component that the recipe uses.
+        Evals and descriptions may change: what is measured does not change what was trained. `components` holds the
+        hash of the source of every component that the recipe uses. Returns whether nothing changed at all.
 
         Raises:
             ResumeError: the recipe or a component changed; names each change.
         """
-        file = self.path / "recipe.yaml"
-        old_components = self.status().get("components", {})
-        if file.exists():
-            old = _plain(yaml_core.parse(file.read_text(encoding="utf-8"), str(file)))
-            changes = [*_changes(old, json.loads(json.dumps(recipe))), *_component_changes(old_components, components)]
-            if changes:
-                shown = changes[:MAX_CHANGES_SHOWN]
-                more = [f"... and {len(changes) - len(shown)} more"] if len(changes) > len(shown) else []
-                raise ResumeError(
-                    "\n  ".join([f"{self.path} holds a run of another recipe:", *shown, *more]),
-                    "undo the change to continue that run, or start a new one with --run-dir",
-                )
-            return
-        if any(self.path.glob("stages/*")) or self.status():
-            raise ResumeError(f"{self.path} holds another run, without its recipe", "choose another --run-dir")
-        write_text(file, yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True, width=110))
+        file, wanted = self.path / "recipe.yaml", json.loads(json.dumps(recipe))
+        if not file.exists():
+            if self.status() or any(self.path.glob("stages/*")):
+                raise ResumeError(f"{self.path} holds another run, without its recipe", "choose another --run-dir")
+            _write_recipe(file, wanted)
+            return False
+        old = _plain(yaml_core.parse(file.read_text(encoding="utf-8"), str(file)))
+        changes = [
+            *_changes(_trained(old), _trained(wanted)),
+            *_component_changes(self.status().get("components", {}), components),
+        ]
+        if changes:
+            shown = changes[:MAX_CHANGES_SHOWN]
+            more = [f"... and {len(changes) - len(shown)} more"] if len(changes) > len(shown) else []
+            raise ResumeError(
+                "\n  ".join([f"{self.path} holds a run of another recipe:", *shown, *more]),
+                "undo the change to continue that run, or start a new one with --run-dir",
+            )
+        if old != wanted:
+            _write_recipe(file, wanted)
+        return bool(old == wanted)
+
+
+def _write_recipe(file: Path, recipe: dict[str, Any]) -> None:
+    write_text(file, yaml_core.dump(recipe))
+
+
+def _trained(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a recipe decides on the trained weights, its stages by name."""
+    stages = {stage["name"]: {key: stage[key] for key in stage if key != "evals"} for stage in recipe["stages"]}
+    order = {"order of stages": list(stages)}
+    return {**{key: value for key, value in recipe.items() if key != "description"}, "stages": stages, **order}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -165,10 +181,13 @@ def _plain(parsed: yaml_core.Parsed) -> Any:
 
 
 def _changes(old: Any, new: Any, path: str = "") -> list[str]:
-    """Return each value that differs between two recipes, but for the description, as `path: old -> new`."""
+    """Return each value that differs between two recipes as `path: old -> new`."""
     if isinstance(old, dict) and isinstance(new, dict):
-        keys = [key for key in {**old, **new} if (path, key) != ("", "description")]
-        return [change for key in keys for change in _changes(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))]
+        return [
+            change
+            for key in {**old, **new}
+            for change in _changes(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+        ]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = enumerate(zip(old, new, strict=True))
         return [change for index, pair in pairs for change in _changes(*pair, f"{path}.{index}")]

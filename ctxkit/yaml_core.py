@@ -52,7 +52,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose a node unless it carries a tag or exceeds a limit; PyYAML would read on for seconds."""
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         self._count += 1
         self._depth += 1
         if getattr(event, "tag", None) is not None:
@@ -91,6 +91,26 @@ def parse(text: str, name: str) -> Parsed:
     if reader.faults:
         raise RecipeError(reader.faults)
     return parsed
+
+
+def dump(value: Any) -> str:
+    """Return plain values as YAML that `parse` reads back unchanged."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quote every text that YAML 1.2 would read as something else, such as the commit `12345e67`."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.Node:
+    style = None if isinstance(_scalar(text), str) else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
 
 
 class _Reader:

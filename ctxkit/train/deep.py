@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 
 from ctxkit.errors import CtxkitError, DataError
-from ctxkit.recipe import Located
+from ctxkit.identity import used
+from ctxkit.recipe import Located, Recipe
 from ctxkit.spec import Context, SourceOptions
 from ctxkit.train.model import base_config, original_window
 from ctxkit.train.progress import say
@@ -28,21 +29,32 @@ def validate_deep(located: Located) -> None:
             sft_config(located, stage, Path(folder))
         if stage.rope is not None:
             stage.rope.build(context)(copy.deepcopy(config))
-        for index, source in enumerate(stage.data.sources):
-            _first_document(context, source, f"{stage.name}: data.sources.{index}")
+    check_sources(recipe, context)
     say("SFTConfig, the model's config and every source agree")
 
 
-def _first_document(context: Context, source: SourceOptions, where: str) -> None:
-    """Read one document of a source.
+def check_sources(recipe: Recipe, context: Context) -> None:
+    """Read the first document of every source, those of the evals included: none should be missed after training.
 
     Raises:
-        DataError: there is none.
+        CtxkitError: a source cannot be read, or has none.
     """
-    documents = iter(source.build(context))
+    for stage in recipe.stages:
+        parts = [(f"data.sources.{index}", source) for index, source in enumerate(stage.data.sources)]
+        for index, options in enumerate(stage.evals):
+            parts += [
+                (f"evals.{index}", used_source)
+                for used_source in used(options)
+                if isinstance(used_source, SourceOptions)
+            ]
+        for where, source in parts:
+            _first_document(context, source, f"stage {stage.name}, {where} (kind {source.kind})")
+
+
+def _first_document(context: Context, source: SourceOptions, where: str) -> None:
     try:
-        if next(documents, None) is None:
-            raise DataError(f"{where} yields no documents", "check its paths and patterns")
+        if next(iter(source.build(context)), None) is None:
+            raise DataError("it yields no documents", "check its paths and patterns")
     except CtxkitError as error:
         error.message = f"{where}: {error.message}"
         raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +12,8 @@ from typing import Any, cast
 import torch
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ctxkit.identity import used
+from ctxkit.provenance import source_hash
 from ctxkit.rundir import RunDirectory, read_json, write_json
 from ctxkit.spec import Context, EvalOptions, EvalReport, ModelRequest
 from ctxkit.train.model import ExtendedRope, check_rope, make_model
@@ -23,21 +27,35 @@ def evaluate(
     load: Callable[[], PreTrainedModel],
     context: Context,
 ) -> tuple[EvalReport, ...]:
-    """Return the reports of a stage's evals in order; those measured before are read, not measured again."""
+    """Return the reports of a stage's evals in order.
+
+    What was measured before by the same eval, with the same options and source code, is read and not measured again.
+    """
     model: PreTrainedModel | None = None
     tokenizer = cast("PreTrainedTokenizerBase", context.tokenizer)
-    reports = []
+    reports, paths = [], []
     for index, options in enumerate(evals):
         path = directory.evaluation(name, index, options.kind)
-        if not path.exists():
+        key = _key(options, context)
+        if read_json(path).get("key") != key:
             model = model or load()
             say(f"{name}: measuring {options.kind}")
             with torch.no_grad():
-                write_json(path, options.build(context)(model, tokenizer).to_json())
+                write_json(path, {"key": key, **options.build(context)(model, tokenizer).to_json()})
+        paths.append(path)
         reports.append(EvalReport.from_json(read_json(path)))
+    for left in set(directory.evaluation(name, 0, "").parent.glob("*.json")) - set(paths):
+        left.unlink()  # of an eval that the recipe no longer has
     del model
     gc.collect()
     return tuple(reports)
+
+
+def _key(options: EvalOptions, context: Context) -> str:
+    """Return the hash of what determines a measurement, but for the model."""
+    sources = [source_hash(type(component)) for component in used(options)]
+    described = json.dumps([options.model_dump(mode="json"), sources, context.seed], sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
 def on_device(model: PreTrainedModel) -> PreTrainedModel:

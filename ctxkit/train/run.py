@@ -18,6 +18,7 @@ from ctxkit.registry import Registry, collect
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
 from ctxkit.spec import Context, RunFinished, RunStarted
+from ctxkit.train.deep import check_sources
 from ctxkit.train.disk import no_space
 from ctxkit.train.model import base_config, original_window
 from ctxkit.train.progress import track
@@ -104,6 +105,8 @@ def _run_stages(
     context = replace(
         context, tokenizer=tokenizer, original_max_position_embeddings=original_window(recipe.model, config)
     )
+    if launch.rank() == 0:
+        check_sources(recipe, context)
     shared = Run(located, host, directory, used, tokenizer, config, context, stop)
     for stage in recipe.stages:
         run_stage(shared, stage)

@@ -27,7 +27,9 @@ def recipe(tmp_path: Path) -> Path:
 def command(recipe: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Start `ctxkit run` on the recipe in a process of its own, with more arguments and another launcher if wanted."""
 
-    def start(*arguments: str, launcher: tuple[str, ...] = (sys.executable, "-m", "ctxkit"), cwd: Path = ROOT, **env: str):
+    def start(
+        *arguments: str, launcher: tuple[str, ...] = (sys.executable, "-m", "ctxkit"), cwd: Path = ROOT, **env: str
+    ):
         line = [*launcher, "run", str(recipe), "--run-dir", str(tmp_path / "run"), *arguments]
         return subprocess.Popen(
             line, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **env}

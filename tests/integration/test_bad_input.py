@@ -43,6 +43,13 @@ def test_missing_files_are_named(recipe: Path, tmp_path: Path) -> None:
         run(recipe, tmp_path / "run", ["stages.base.data.sources.0={kind: files, paths: ['nowhere/*.txt']}"])
 
 
+def test_missing_held_out_files_are_found_before_training(recipe: Path, tmp_path: Path) -> None:
+    """An eval whose documents are missing ends the run before the first step, not after the last."""
+    with pytest.raises(DataError, match=r"stage base, evals\.1 \(kind files\): no file matches nowhere/"):
+        run(recipe, tmp_path / "run", ["evals.1.source={kind: files, paths: ['nowhere/*.txt']}"])
+    assert not (tmp_path / "run/stages").exists()
+
+
 def test_filter_that_drops_everything_is_named(recipe: Path, tmp_path: Path) -> None:
     """The message says which filter left nothing, and how many documents it dropped."""
     with pytest.raises(DataError, match=r"shorter than 500 characters \(64\)"):
@@ -122,7 +129,9 @@ def test_model_that_ignores_the_scaling_is_refused(recipe: Path, tmp_path: Path)
         def ctxkit_make_model(self, request: ModelRequest):
             if request.weights is None:
                 return None
-            return AutoModelForCausalLM.from_pretrained(request.weights, config=AutoConfig.from_pretrained(request.weights))
+            return AutoModelForCausalLM.from_pretrained(
+                request.weights, config=AutoConfig.from_pretrained(request.weights)
+            )
 
     host = Host()
     host.register(Forgetful(), "forgetful")

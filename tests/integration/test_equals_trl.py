@@ -40,9 +40,7 @@ def by_hand(rows: Dataset, tokenizer_folder: Path, output: Path, model: LlamaFor
         dataset_kwargs={"skip_prepare_dataset": True},
     )  # fmt: skip
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    trainer = SFTTrainer(
-        model=model, args=args, train_dataset=rows, processing_class=tokenizer, callbacks=[collected]
-    )
+    trainer = SFTTrainer(model=model, args=args, train_dataset=rows, processing_class=tokenizer, callbacks=[collected])
     trainer.train()
     return collected.found, trainer.model
 

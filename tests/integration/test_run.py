@@ -30,7 +30,8 @@ def test_every_stage_leaves_its_steps_in_the_metrics(finished: tuple[Path, Path]
     """Each step of each stage is logged once, with a finite loss."""
     logged = losses(finished[1])
     assert sorted(logged) == sorted(
-        [("base", step) for step in range(1, 9)] + [(name, step) for name in ("control", "yarn") for step in range(1, 5)]
+        [("base", step) for step in range(1, 9)]
+        + [(name, step) for name in ("control", "yarn") for step in range(1, 5)]
     )
     assert all(0 < loss < 10 for loss in logged.values())
 
@@ -78,7 +79,9 @@ def test_ledger_accounts_for_every_token(finished: tuple[Path, Path]) -> None:
 def test_finished_run_is_not_redone(finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     """Typed again, a finished run says so, shows its summary, and touches none of its files but the report."""
     recipe, directory = finished
-    files = {path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file() and path.suffix != ".html"}
+    files = {
+        path: path.stat().st_mtime_ns for path in directory.rglob("*") if path.is_file() and path.suffix != ".html"
+    }
     assert cli.main(["run", str(recipe), "--run-dir", str(directory)]) == ExitCode.DONE
     output = capsys.readouterr()
     assert "nothing was redone" in output.err
@@ -92,6 +95,19 @@ def test_changed_recipe_is_refused_with_the_change(finished: tuple[Path, Path]) 
     recipe, directory = finished
     with pytest.raises(ResumeError, match=r"learning_rate: 0\.01 -> 0\.02"):
         run(recipe, directory, ["train.learning_rate=0.02"])
+
+
+def test_changed_evals_are_measured_without_training(finished: tuple[Path, Path]) -> None:
+    """A recipe whose evals alone changed measures anew what changed, and trains nothing."""
+    recipe, directory = finished
+    models = {path: path.stat().st_mtime_ns for path in directory.rglob("model.safetensors")}
+    kept = (directory / "evals/yarn/1-perplexity.json").read_text()
+    run(recipe, directory, ["evals.0.samples=3"])
+    report = json.loads((directory / "evals/yarn/0-passkey.json").read_text())
+    assert {measurement["count"] for measurement in report["measurements"]} == {3, 6}
+    assert (directory / "evals/yarn/1-perplexity.json").read_text() == kept
+    assert models == {path: path.stat().st_mtime_ns for path in models}
+    run(recipe, directory)
 
 
 def test_damaged_data_is_not_opened(finished: tuple[Path, Path]) -> None:
