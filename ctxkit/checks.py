@@ -153,6 +153,9 @@ def _steps(located: Located) -> Iterator[Fault]:
         steps = effective(sft_settings(located, stage), "save_steps")
         if isinstance(steps, int | float) and steps <= 0:
             yield located.fault(stage.name, ("train", "save_steps"), "needs a number above 0")
+        if stage.train.get("save_total_limit") == 1:
+            message = "a run killed while it saves would have no whole checkpoint left"
+            yield located.fault(stage.name, ("train", "save_total_limit"), message, "keep 2 or more")
 
 
 def _unscaled(located: Located, stage: Stage) -> Iterator[Fault]:

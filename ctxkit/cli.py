@@ -33,10 +33,10 @@ PLUGIN = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="ctxkit")
 def cli() -> None:
-    r"""Extend the context window of a language model, and prove it.
+    """Extend the context window of a language model, and prove it.
 
     One recipe says everything: the model, its data, how its RoPE is scaled, the training, what is measured.
 
@@ -44,7 +44,7 @@ def cli() -> None:
     Try it:    ctxkit run recipes/tiny_yarn.yaml
     Check:     ctxkit validate RECIPE
     See:       ctxkit plan RECIPE
-    """
+    """  # noqa: D301 - click looks for the character
 
 
 @cli.command()
@@ -53,12 +53,12 @@ def cli() -> None:
 @SET
 @PLUGIN
 def run(recipe: Path, run_dir: Path | None, sets: tuple[str, ...], plugin_files: tuple[Path, ...]) -> None:
-    r"""Train, evaluate and report what a recipe says; typed again, continue where it was.
+    """Train, evaluate and report what a recipe says; typed again, continue where it was.
 
     \b
     On one process:    ctxkit run RECIPE
     On several GPUs:   accelerate launch -m ctxkit run RECIPE
-    """
+    """  # noqa: D301 - click looks for the character
     from ctxkit.rundir import RunDirectory
 
     located, registry, host = _load(recipe, sets, plugin_files)

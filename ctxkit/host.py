@@ -134,6 +134,8 @@ class Host:
 
 
 def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ImportError("there is no such file")
     module_name = f"ctxkit_file_plugin_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
@@ -160,11 +162,12 @@ def _origin(entry: importlib.metadata.EntryPoint) -> str:
         return "a damaged distribution"
 
 
-def _raised_in(error: BaseException, path: Path) -> Origin:
-    """Return the last line of the plugin's own file that the error passed through."""
+def _raised_in(error: BaseException, path: Path) -> Origin | None:
+    """Return the last line of the plugin's own file that the error passed through, if it got there."""
     line, trace = 0, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(path):
             line = trace.tb_lineno
         trace = trace.tb_next
-    return Origin(str(path), line or (error.lineno or 0 if isinstance(error, SyntaxError) else 0), 1)
+    line = line or (error.lineno or 0 if isinstance(error, SyntaxError) else 0)
+    return Origin(str(path), line, 1) if line else None

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-
 from ctxkit import yaml_core
 from ctxkit.errors import CtxkitError, DiskError, ResumeError
 

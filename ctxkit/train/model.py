@@ -56,9 +56,11 @@ def original_window(model: ModelSection, config: PreTrainedConfig) -> int:
         return model.original_max_position_embeddings
     rope = getattr(config, "rope_parameters", None) or {}
     window = rope.get("original_max_position_embeddings") or getattr(config, "max_position_embeddings", None)
-    if not window:
-        said = "the model's config does not say its window; set model.original_max_position_embeddings"
-        raise CtxkitError(said, exit_code=ExitCode.RECIPE)
+    scaled = rope.get("rope_type", "default") != "default" and "original_max_position_embeddings" not in rope
+    if not window or scaled:
+        scaling = f", which is extended by {rope['rope_type']} scaling," if scaled else ""
+        said = f"the model's config{scaling} does not say its pre-training window"
+        raise CtxkitError(said, "set model.original_max_position_embeddings", exit_code=ExitCode.RECIPE)
     return int(window)
 
 

@@ -16,12 +16,12 @@ from ctxkit.host import Host
 from ctxkit.recipe import MODEL, Located
 from ctxkit.registry import Registry, collect
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
-from ctxkit.settings import seed
+from ctxkit.settings import seed, tokens_per_step
 from ctxkit.spec import Context, RunFinished, RunStarted
 from ctxkit.train.deep import check_sources
 from ctxkit.train.disk import no_space
 from ctxkit.train.model import base_config, original_window
-from ctxkit.train.progress import track
+from ctxkit.train.progress import say, track
 from ctxkit.train.signals import StopSignal
 from ctxkit.train.stage import Run, run_stage
 from ctxkit.train.tokenizer import make_tokenizer
@@ -52,6 +52,7 @@ def run_located(
     # TRL pings once a trainer unless it is told not to.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     _refuse_idle_devices(located)
+    _say_other_size(located)
     # Its own bars for files of a second or less would tear ours apart.
     transformers.utils.logging.disable_progress_bar()
     host.register(CoreHooks(), "core")
@@ -145,6 +146,18 @@ def _refuse_idle_devices(located: Located) -> None:
             f"this machine has {count} GPUs, and one process would use one of them",
             f"start them all:  {line}\nor choose one:   CUDA_VISIBLE_DEVICES=0 ctxkit run {located.file}",
             exit_code=ExitCode.RECIPE,
+        )
+
+
+def _say_other_size(located: Located) -> None:
+    """Say so when the recipe was made for another number of processes: the tokens of a step change with it."""
+    made_for, found = located.recipe.launch.num_processes, launch.world_size()
+    if made_for != found:
+        stage = located.recipe.result_stage
+        per_step = [f"{tokens_per_step(located, stage, count):,}" for count in (found, made_for)]
+        say(
+            f"note: launch.num_processes is {made_for}, and {found} run here: "
+            f"stage {stage.name} sees {per_step[0]} tokens a step, not {per_step[1]}"
         )
 
 

@@ -40,7 +40,9 @@ stages:
     train: {max_steps: 8}
   - name: control
     rope: null
-    data: &long {sources: [{kind: repeats, documents: 40, length: 100}], chunker: {kind: overlap, length: 64, overlap: 8}}
+    data: &long
+      sources: [{kind: repeats, documents: 40, length: 100}]
+      chunker: {kind: overlap, length: 64, overlap: 8}
     train: {max_steps: 4}
   - name: yarn
     from: base

@@ -67,7 +67,7 @@ def test_sigterm_saves_the_step_and_says_how_to_go_on(
 ) -> None:
     """SIGTERM in training saves at the end of the step, exits with 75, and the rerun is exact."""
     process = command("--set", "stages.base.train.max_steps=4000", "--run-dir", str(tmp_path / "long"))
-    wait_until(lambda: (tmp_path / "long/metrics.jsonl").exists(), process)
+    wait_until((tmp_path / "long/metrics.jsonl").exists, process)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == ExitCode.PREEMPTED
