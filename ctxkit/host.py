@@ -73,7 +73,7 @@ class Host:
         Raises:
             CtxkitError: a plugin raised something else than one itself.
         """
-        for implementation in reversed(getattr(self.hook, hook).get_hookimpls()):
+        for implementation in getattr(self.hook, hook).get_hookimpls():
             try:
                 answer = implementation.function(**{name: values[name] for name in implementation.argnames})
                 # A generator would fail only where it is read, and nobody would know whose it is.

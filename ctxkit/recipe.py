@@ -59,9 +59,9 @@ class TokenizerTraining(Section):
     """Tokens, special ones included; 256 bytes plus the special tokens gives a pure byte tokenizer."""
     bos_token: str | None = None
     """Put in front of every document where set."""
-    eos_token: str = "<|endoftext|>"  # noqa: S105 - no password
+    eos_token: str = "<|endoftext|>"
     """Put at the end of every document."""
-    pad_token: str = "<|pad|>"  # noqa: S105 - no password
+    pad_token: str = "<|pad|>"
     """Fills a batch; never trained on."""
 
 
@@ -273,10 +273,10 @@ _NEEDED = {
     **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
     "string_type": "text",
     "string_pattern_mismatch": "letters, digits, `.`, `_` and `-`, a letter or digit first",
-    "greater_than": "a number above {gt}",
-    "greater_than_equal": "{ge} or more",
-    "less_than": "a number below {lt}",
-    "less_than_equal": "{le} or less",
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "{le:g} or less",
     "too_short": "at least {min_length} item(s)",
 }
 """What pydantic's error types ask for, in the words of a recipe."""

@@ -38,8 +38,8 @@ def collect(host: Host) -> Registry:
     components: dict[str, dict[str, type[Component]]] = {slot: {} for slot in SLOTS}
     origins: dict[tuple[str, str], Plugin] = {}
     faults = [f"plugin {plugin.name} ({plugin.origin}): {plugin.fault}" for plugin in host.plugins if plugin.fault]
-    # pluggy calls in reverse order of registration; clashes shall be won by the first.
-    for implementation in reversed(host.hook.ctxkit_components.get_hookimpls()):
+    # In the order of registration, unlike a call: clashes shall be won by the first.
+    for implementation in host.hook.ctxkit_components.get_hookimpls():
         plugin = host.plugin(implementation.plugin_name)
         where = f"plugin {plugin.name} ({plugin.origin})"
         try:

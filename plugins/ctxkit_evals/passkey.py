@@ -85,7 +85,7 @@ class Passkey:
 
     def prompts(self, tokenizer: PreTrainedTokenizerBase) -> Iterator[Prompt]:
         """Yield the prompts; the same ones for the same seed and tokenizer, whatever the model."""
-        generator = random.Random(f"passkey {self.seed}")  # noqa: S311 - reproducible, not secret
+        generator = random.Random(f"passkey {self.seed}")
         haystack = self._haystack(tokenizer)
         for length in self.lengths:
             # Samples outside, depths inside: a batch then holds every depth.

@@ -96,7 +96,7 @@ class Perplexity:
             raise DataError(
                 f"perplexity: no document has {longest} tokens", "shorten `lengths`, or choose longer texts"
             )
-        generator = random.Random(f"perplexity {self.seed}")  # noqa: S311 - reproducible, not secret
+        generator = random.Random(f"perplexity {self.seed}")
         windows = []
         for number in range(self.windows):
             name, ids = found[number % len(found)]

@@ -54,7 +54,7 @@ class Files:
             found.update(path for path in matched if not any(fnmatch.fnmatch(path, other) for other in excluded))
         ordered = sorted(found)
         if self.seed is not None:
-            random.Random(f"files {self.seed}").shuffle(ordered)  # noqa: S311 - reproducible, not secret
+            random.Random(f"files {self.seed}").shuffle(ordered)
         return ordered
 
     def _text(self, path: str) -> str | None:

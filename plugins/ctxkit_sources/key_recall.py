@@ -35,7 +35,7 @@ class KeyRecall:
         Raises:
             DataError: the haystack holds less text than one document needs.
         """
-        generator = random.Random(f"key_recall {self.seed}")  # noqa: S311 - reproducible, not secret
+        generator = random.Random(f"key_recall {self.seed}")
         text = "\n".join(document.text for document in self.haystack)
         body_length = self.length - self.mentions * STATEMENT_LENGTH
         if len(text) <= body_length:

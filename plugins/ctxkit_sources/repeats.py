@@ -28,7 +28,7 @@ class Repeats:
 
     def __iter__(self) -> Iterator[Document]:
         """Yield the documents."""
-        generator = random.Random(f"repeats {self.seed}")  # noqa: S311 - reproducible, not secret
+        generator = random.Random(f"repeats {self.seed}")
         for number in range(self.documents):
             period = generator.randint(*self.periods)
             segment = "".join(generator.choices(ALPHABET, k=period))

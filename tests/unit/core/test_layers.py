@@ -146,13 +146,6 @@ PLAIN = st.recursive(
 TREES = st.dictionaries(st.sampled_from("abc"), PLAIN, max_size=3).map(tree)
 
 
-@given(TREES, TREES, TREES)
-def test_merge_is_associative(one: Node, two: Node, three: Node) -> None:
-    """Layers may be folded from either end."""
-    left = layers.merge(layers.merge(one, two), three).plain()
-    assert left == layers.merge(one, layers.merge(two, three)).plain()
-
-
 @given(TREES, TREES)
 def test_merge_keeps_its_layers(one: Node, two: Node) -> None:
     """Merging changes neither layer, and a layer over itself is itself."""
@@ -200,7 +193,10 @@ def test_set(write: Write, assignment: str, path: tuple[str | int, ...], value: 
 def test_set_leaves_the_rest(write: Write) -> None:
     """One `--set` changes one value, and the later of two wins."""
     path = write(top=RECIPE)
-    before, after = layers.read(path).plain(), layers.read(path, ["stages.long.train.lr=3", "stages.1.train.lr=5"]).plain()
+    before, after = (
+        layers.read(path).plain(),
+        layers.read(path, ["stages.long.train.lr=3", "stages.1.train.lr=5"]).plain(),
+    )
     assert after["stages"][1]["train"].pop("lr") == 5
     assert before["stages"][1]["train"].pop("lr") == 2
     assert before == after

@@ -8,11 +8,11 @@ from xml.etree.ElementTree import Element, fromstring
 
 import pytest
 
+from ctxkit.spec import Measurement
 from ctxkit_report.figures import LineChart, Marker, Point, Series, heat_scale, heatmap, line_chart
 from ctxkit_report.notation import compact, duration, estimate, number, rope, tokens
 from ctxkit_report.scales import length_scale, nice_ticks, value_scale
 from ctxkit_report.svg import clean
-from ctxkit.spec import Measurement
 
 HOSTILE = '</text><script>alert("1")</script>&\x07'
 

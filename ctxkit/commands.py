@@ -1,0 +1,165 @@
+"""What the commands do: each loads a recipe or the plugins, and prints; stdout is data, stderr is messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ctxkit import doctor as doctors
+from ctxkit import identity, listing
+from ctxkit import plan as plans
+from ctxkit.checks import load, warnings
+from ctxkit.errors import CtxkitError, ExitCode, Fault, RecipeError
+from ctxkit.host import Host
+from ctxkit.launch import rank
+from ctxkit.registry import Registry, collect
+from ctxkit.rundir import RunDirectory
+from ctxkit.schema import recipe_schema
+
+if TYPE_CHECKING:
+    from ctxkit.recipe import Located
+
+
+def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:
+    """Run a recipe, or say that it is finished; the training libraries load only when there is something to do."""
+    host, registry = _plugins(plugin_files)
+    located = load(Path(recipe), registry, host, sets)
+    directory = RunDirectory(Path(run_dir) if run_dir else Path("runs") / located.recipe.name)
+    if not _finished(directory, located, registry):
+        _warn(located)
+        _say("loading the training libraries ...")
+        from ctxkit.train import run_located
+
+        run_located(located, registry, host, directory, command=["ctxkit", *sys.argv[1:]])
+    if rank() == 0:
+        for text in host.hook.ctxkit_report(run_dir=directory.path):
+            click.echo(text)
+        click.echo(f"model:  {directory.model(directory.status()['result'])}")
+
+
+def validate(
+    recipes: tuple[str, ...], sets: tuple[str, ...], plugin_files: tuple[str, ...], *, deep: bool, as_json: bool
+) -> None:
+    """Check recipes; with `deep` by the training libraries too.
+
+    Raises:
+        RecipeError: with the faults of all of them.
+    """
+    host, registry = _plugins(plugin_files)
+    faults: list[Fault] = []
+    for recipe in recipes:
+        try:
+            located = load(Path(recipe), registry, host, sets)
+        except RecipeError as error:
+            faults += error.faults
+            continue
+        _warn(located)
+        if deep:
+            from ctxkit.train import validate_deep
+
+            validate_deep(located)
+        _say(f"{recipe} is a valid recipe: {len(located.recipe.stages)} stage(s)")
+    if as_json:
+        click.echo(json.dumps({"recipes": list(recipes), "faults": [asdict(fault) for fault in faults]}))
+    if faults:
+        raise RecipeError(faults)
+
+
+def plan(recipe: str, sets: tuple[str, ...], plugin_files: tuple[str, ...], *, as_json: bool) -> None:
+    """Print the plan of a recipe."""
+    host, registry = _plugins(plugin_files)
+    located = load(Path(recipe), registry, host, sets)
+    _warn(located)
+    made = plans.plan(located)
+    click.echo(json.dumps(made, indent=1, default=str) if as_json else plans.render(made))
+
+
+def schema(plugin_files: tuple[str, ...]) -> None:
+    """Print the JSON schema."""
+    click.echo(json.dumps(recipe_schema(_plugins(plugin_files)[1]), indent=1))
+
+
+def plugins(plugin_files: tuple[str, ...], *, as_json: bool) -> None:
+    """Print the components and plugins."""
+    listed = listing.listing(*_plugins(plugin_files))
+    click.echo(json.dumps(listed, indent=1) if as_json else listing.render(listed))
+
+
+def doctor(*, as_json: bool) -> ExitCode:
+    """Print the findings; return whether something must be mended."""
+    findings = doctors.examine()
+    click.echo(json.dumps(findings, indent=1) if as_json else doctors.render(findings))
+    return ExitCode.FAILED if findings["problems"] else ExitCode.DONE
+
+
+def explain(error: BaseException) -> ExitCode:
+    """Print what went wrong; with several processes all find the same fault, the first speaks, and all exit alike."""
+    if isinstance(error, CtxkitError):
+        if rank() == 0:
+            _say(_styled("error: ", "red") + str(error))
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        error.show()
+        return ExitCode.RECIPE
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        _say("interrupted")
+        return ExitCode.INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        # Whoever read our output has seen enough; the interpreter must not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
+    return _unforeseen(error)
+
+
+def _unforeseen(error: BaseException) -> ExitCode:
+    """Write the traceback to a file and say so: it is for us, not for the person who typed the command."""
+    with tempfile.NamedTemporaryFile("w", prefix="ctxkit-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        traceback.print_exception(error, file=file)
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    _say(_styled("error: ", "red") + f"{said}\nThis was not foreseen; the traceback is in {file.name}")
+    return ExitCode.FAILED
+
+
+def _plugins(files: tuple[str, ...]) -> tuple[Host, Registry]:
+    """Return host and registry, having warned of what cannot be used."""
+    host = Host()
+    for file in files:
+        host.load_file(Path(file))
+    registry = collect(host)
+    if rank() == 0:
+        for problem in (*doctors.foreign(), *registry.faults):
+            _say(_styled("warning: ", "yellow") + problem)
+    return host, registry
+
+
+def _warn(located: Located) -> None:
+    if rank() == 0:
+        for fault in warnings(located):
+            _say(_styled("note: ", "yellow") + fault.render())
+
+
+def _finished(directory: RunDirectory, located: Located, registry: Registry) -> bool:
+    """Say so if this very recipe is finished in a run directory."""
+    if directory.status().get("status") != "done":
+        return False
+    if not directory.claim(identity.plain(located.recipe), identity.components(located.recipe, registry)):
+        return False
+    _say(f"{located.recipe.name} is finished; nothing was redone.")
+    return True
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _styled(text: str, colour: str) -> str:
+    """Colour a word for stderr, unless NO_COLOR is set; click strips it where nobody looks."""
+    return text if os.environ.get("NO_COLOR") else click.style(text, fg=colour, bold=True)
