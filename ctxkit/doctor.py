@@ -32,7 +32,7 @@ def examine() -> dict[str, Any]:
         "devices": _devices(),
         "disk_free_bytes": shutil.disk_usage(Path.cwd()).free,
         "environment": {name: os.environ[name] for name in _SHOWN if name in os.environ},
-        "plugins": [plugin.name for plugin in host.plugins if not plugin.fault],
+        "plugins": [plugin.name for plugin in host.plugins if not (plugin.fault or plugin.disabled)],
         "problems": [*foreign(), *_unmet(), *collect(host).faults],
     }
 

@@ -37,10 +37,9 @@ def render(planned: dict[str, Any]) -> str:
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += ["", f"the outcome is the model of stage {planned['result']}", "", "launch:", f"  {planned['launch']}"]
     lines += ["", "values and where they come from:"]
-    width = min(max(len(f"{key} = {value['value']}") for key, value in planned["values"].items()), 70)
-    lines += [
-        f"  {key} = {_one_line(v['value'])}".ljust(width + 4) + v["origin"] for key, v in planned["values"].items()
-    ]
+    shown = [(f"  {key} = {_one_line(value['value'])}", value["origin"]) for key, value in planned["values"].items()]
+    width = min(max(len(text) for text, _ in shown), 80)
+    lines += [f"{text.ljust(width)}  {origin}" for text, origin in shown]
     return "\n".join(lines)
 
 

@@ -51,11 +51,10 @@ def provenance(plugins: dict[str, str], command: list[str]) -> dict[str, Any]:
 
 
 def source_hash(cls: type[Component]) -> str:
-    """Return the hash of all Python files of the package, or the one file, that an options class comes from."""
-    file = Path(inspect.getfile(cls))
-    module = sys.modules[cls.__module__]
-    package = module.__name__ if hasattr(module, "__path__") else module.__package__
-    files = sorted(file.parent.rglob("*.py")) if package else [file]
+    """Return the hash of all Python files of the top package, or of the one file, that an options class comes from."""
+    top = sys.modules[cls.__module__.partition(".")[0]]
+    file = Path(inspect.getfile(top))
+    files = sorted(file.parent.rglob("*.py")) if hasattr(top, "__path__") else [file]
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.relative_to(file.parent).as_posix().encode() + b"\0" + path.read_bytes())

@@ -48,7 +48,7 @@ def collect(host: Host) -> Registry:
             faults.append(f"{where}: ctxkit_components failed: {one_line(error)}")
             continue
         for cls in classes:
-            fault = _malformed(cls)
+            fault = malformed(cls)
             if fault:
                 faults.append(f"{where}: {fault}")
                 continue
@@ -66,7 +66,7 @@ def kind_of(cls: type[Component]) -> str:
     return str(get_args(cls.model_fields["kind"].annotation)[0])
 
 
-def _malformed(cls: object) -> str:
+def malformed(cls: object) -> str:
     """Return why a class cannot be a component, or an empty string."""
     if not (isinstance(cls, type) and issubclass(cls, Component) and getattr(cls, "slot", None) in SLOTS):
         return f"{cls!r} does not derive from an options class of a slot (`ctxkit.spec.ChunkerOptions`, ...)"

@@ -33,11 +33,14 @@ class SftField:
     def fault(self, value: object) -> str:
         """Return why a value cannot be of the declared type, judged for plain types only, or an empty string."""
         names = {part.strip().partition("[")[0] for part in self.annotation.split("|")}
+        names |= _ALSO_TAKES.get(self.name, set())
         if not names <= _PLAIN.keys() or any(type(value) in _PLAIN[name] for name in names):
             return ""
         return f"needs {' or '.join(text for name, text in _SAID.items() if name in names)}, got {said(value)}"
 
 
+_ALSO_TAKES = {"fsdp": {"bool"}}
+"""What a field takes beyond its annotation, by its own documentation."""
 _PLAIN: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),

@@ -103,6 +103,32 @@ class Progress(TrainerCallback):
             self._bar.__exit__()
 
 
+class AlreadyTrainedError(Exception):
+    """The checkpoint that training continues from is the last one."""
+
+
+class NothingLeft(TrainerCallback):
+    """End training before its first step when the checkpoint it continues from has taken the last.
+
+    transformers' Trainer would take one step too many wherever the last step is not the end of an epoch.
+    """
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Look at the step that training starts from; the weights are loaded by now.
+
+        Raises:
+            AlreadyTrainedError: it is the last.
+        """
+        if state.global_step >= state.max_steps:
+            raise AlreadyTrainedError
+
+
 class StopAtStepEnd(TrainerCallback):
     """Save and end at the end of the step in which a signal came, in all processes alike."""
 
@@ -118,7 +144,7 @@ class StopAtStepEnd(TrainerCallback):
             torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
             self._stop.received = int(flag)
         if self._stop.received:
-            control.should_save = state.global_step < state.max_steps
+            control.should_save = True
             control.should_training_stop = True
 
 
@@ -155,12 +181,12 @@ class FiniteGuard(TrainerCallback):
                 raise _not_finite(f"{name} is {float(value)}", state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Look at the weights that are about to be saved.
+        """Look at the weights that are about to be saved, or to become the model of the stage.
 
         Raises:
             NotFiniteError: one of them is NaN or infinite.
         """
-        if not control.should_save:
+        if not (control.should_save or control.should_training_stop):
             return
         for name, parameter in kwargs["model"].named_parameters():
             if not bool(torch.isfinite(parameter).all()):

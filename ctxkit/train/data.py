@@ -48,13 +48,10 @@ def build_dataset(data: DataSection, context: Context, folder: Path) -> Dataset:
         shutil.rmtree(left)
     temporary = folder.with_name(f"{folder.name}.tmp-new")
     temporary.mkdir(parents=True)
-    ledgers, rows = [], []
-    writers = [_prepare(source, index, data, context, temporary) for index, source in enumerate(data.sources)]
+    writers = _prepare_all(data, context, temporary)
     budgets = _budgets(data, [sum(writer.trained) for _, writer in writers])
-    for (ledger, writer), budget in zip(writers, budgets, strict=True):
-        used = _rows_within(writer.trained, budget)
-        rows.append(used)
-        ledgers.append(_settled(ledger, writer, used))
+    rows = [_rows_within(writer.trained, budget) for (_, writer), budget in zip(writers, budgets, strict=True)]
+    ledgers = [_settled(ledger, writer, used) for (ledger, writer), used in zip(writers, rows, strict=True)]
     longest = max(max(writer.lengths[:used], default=0) for (_, writer), used in zip(writers, rows, strict=True))
     manifest = Manifest(sum(ledger.tokens_trained for ledger in ledgers), sum(rows), longest, tuple(ledgers))
     if manifest.chunks == 0:
@@ -90,26 +87,38 @@ def encoded(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase) -
             yield EncodedDocument(document, np.array([*begin, *text_ids, *end], dtype=np.int32))
 
 
+def _prepare_all(data: DataSection, context: Context, folder: Path) -> list[tuple[SourceLedger, SourceWriter]]:
+    """Write the chunks of every source, reading none further than its share of `max_tokens`."""
+    shares = _shares(data)
+    written: list[tuple[SourceLedger, SourceWriter]] = []
+    left = data.max_tokens
+    for index, source in enumerate(data.sources):
+        budget = int(data.max_tokens * shares[index]) if shares and data.max_tokens else left
+        written.append(_prepare(source, index, data, context, folder / f"{index:03d}.arrow", budget))
+        if left is not None:
+            left = max(left - sum(written[-1][1].trained), 0)
+    return written
+
+
 def _prepare(
-    source: SourceOptions, index: int, data: DataSection, context: Context, folder: Path
+    source: SourceOptions, index: int, data: DataSection, context: Context, path: Path, budget: int | None
 ) -> tuple[SourceLedger, SourceWriter]:
-    """Write every chunk of one source, up to its share of `max_tokens`."""
-    ledger = SourceLedger(kind=source.kind)
+    """Write the chunks of one source until they train `budget` tokens, or all for None."""
+    ledger, writer = SourceLedger(kind=source.kind), SourceWriter(path)
     dropped, counts = Counter[str](), Counter[str]()
     own = replace(context, dropped=lambda _document, tokens, reason: dropped.update({reason: tokens}))
-    writer = SourceWriter(folder / f"{index:03d}.arrow")
-    budget = _budgets(data, [None] * len(data.sources))[index]
     documents = filtered(source.build(own), [options.build(own) for options in data.filters], counts)
-    stream = _counted(encoded(documents, _tokenizer(context)), ledger)
-    chunks = data.chunker.build(own)(stream)
+    stream = data.chunker.build(own)(_counted(encoded(documents, _tokenizer(context)), ledger))
+    chunks = iter(context.track(stream, f"data: {source.kind}", 0))
     trained = 0
-    for chunk in context.track(chunks, f"data: {ledger.kind}", 0):
+    while budget is None or trained < budget:
+        chunk = next(chunks, None)
+        if chunk is None:
+            break
         writer.write(chunk)
         trained += writer.trained[-1]
-        if budget is not None and trained >= budget:
-            break
     writer.close()
-    if ledger.documents == 0 and not counts:
+    if ledger.documents == 0 and not counts and budget != 0:
         raise DataError(
             f"data.sources.{index} (kind {ledger.kind}) yields no documents", "check its paths and patterns"
         )
@@ -124,30 +133,23 @@ def _counted(documents: Iterable[EncodedDocument], ledger: SourceLedger) -> Iter
         yield document
 
 
-def _budgets(data: DataSection, available: list[int] | list[None]) -> list[int | None]:
-    """Return how many trained tokens each source may give; None means all.
+def _shares(data: DataSection) -> list[float]:
+    """Return each source's share of the trained tokens by its weight, or nothing where there are no weights."""
+    weights = [source.weight for source in data.sources if source.weight is not None]
+    return [weight / sum(weights) for weight in weights] if len(weights) == len(data.sources) else []
+
+
+def _budgets(data: DataSection, available: list[int]) -> list[int | None]:
+    """Return how many of the available tokens each source may train; None means all.
 
     With weights the mix holds exactly, up to one chunk: as many tokens as the scarcest source allows, or `max_tokens`.
     """
-    weights = [source.weight for source in data.sources]
-    if any(weight is None for weight in weights):
-        return _in_order(data.max_tokens, available)
-    shares = [weight / sum(w for w in weights if w) for weight in weights if weight]
-    totals = [tokens / share for tokens, share in zip(available, shares, strict=True) if tokens is not None]
-    if data.max_tokens is not None:
-        totals.append(data.max_tokens)
-    return [int(min(totals) * share) if totals else None for share in shares]
-
-
-def _in_order(max_tokens: int | None, available: list[int] | list[None]) -> list[int | None]:
-    """Return the budgets of sources that are used up one after the other."""
-    budgets: list[int | None] = []
-    left = max_tokens
-    for tokens in available:
-        budgets.append(left)
-        if left is not None and tokens is not None:
-            left = max(left - tokens, 0)
-    return budgets
+    shares = _shares(data)
+    if not shares:
+        return [None] * len(available)
+    totals = [tokens / share for tokens, share in zip(available, shares, strict=True)]
+    total = min(*totals, data.max_tokens) if data.max_tokens else min(totals)
+    return [int(total * share) for share in shares]
 
 
 def _rows_within(trained: list[int], budget: int | None) -> int:
@@ -164,13 +166,14 @@ def _rows_within(trained: list[int], budget: int | None) -> int:
 
 def _settled(ledger: SourceLedger, writer: SourceWriter, rows: int) -> SourceLedger:
     """Return a ledger with its sums; what was read and neither trained nor dropped was cut off by the mix."""
-    trained = sum(writer.trained[:rows])
+    trained, first = sum(writer.trained[:rows]), sum(writer.first[:rows])
     return replace(
         ledger,
         chunks=rows,
         tokens_trained=trained,
         tokens_context=sum(writer.context[:rows]),
-        tokens_unused=ledger.tokens_read - trained - sum(ledger.dropped.values()),
+        tokens_repeated=trained - first,
+        tokens_unused=ledger.tokens_read - first - sum(ledger.dropped.values()),
     )
 
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from transformers import PreTrainedModel
+from transformers.trainer_utils import SaveStrategy
 from trl import SFTConfig
 
 from ctxkit.errors import DiskError
@@ -27,7 +28,7 @@ def preflight(model: PreTrainedModel, args: SFTConfig, folder: Path) -> None:
     """
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    checkpoints = 0 if str(args.save_strategy) == "no" else (args.save_total_limit or 1) + 1
+    checkpoints = 0 if args.save_strategy == SaveStrategy.NO else (args.save_total_limit or 1) + 1
     needed = int(MARGIN * (checkpoints * (weights + ADAM_STATES * trained) + weights))
     free = shutil.disk_usage(folder).free
     if needed > free:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
+import shutil
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,7 @@ from ctxkit.train.evaluate import evaluate, load_saved, on_device
 from ctxkit.train.model import check_rope, request_model, rope_in_force
 from ctxkit.train.progress import say
 from ctxkit.train.signals import StopSignal
-from ctxkit.train.store import read_manifest
+from ctxkit.train.store import open_dataset, read_manifest
 from ctxkit.train.trainer import quiet, sft_config
 
 
@@ -94,27 +97,28 @@ def _train(run: Run, stage: Stage, context: Context) -> None:
     checkpoint = _checkpoint(output, args)
     if launch.rank() == 0:
         write_json(output / "processes.json", {"num_processes": args.world_size})
-    with run.stop.deferred():
-        outcome = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with run.stop.deferred(), contextlib.suppress(callbacks.AlreadyTrainedError):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if run.stop.received:
         raise run.stop.error()
     _save(trainer, run.directory, stage)
     if launch.rank() == 0:
-        found = {"train_loss": outcome.training_loss, "data": key}
-        write_json(run.directory.stage_record(stage.name), {**_record(run, stage, context, trainer), **found})
+        record = {**_record(run, stage, context, trainer), "data": key}
+        write_json(run.directory.stage_record(stage.name), record)
 
 
 def _dataset(run: Run, stage: Stage, context: Context) -> tuple[str, Dataset]:
     """Return the key and the rows of a stage's data, prepared by the first process and read by the others."""
     key = data_key(stage.data, run.directory.tokenizer, run.components, context.seed)
     folder = run.directory.data(key)
-    if launch.rank() != 0:
-        wait_for(folder / "manifest.json")
-    dataset = build_dataset(stage.data, context, folder)
     if launch.rank() == 0:
+        dataset = build_dataset(stage.data, context, folder)
         manifest = read_manifest(folder)
         say(f"stage {stage.name}: {manifest['chunks']:,} chunks, {manifest['tokens']:,} tokens to train on")
-    return key, dataset
+        return key, dataset
+    while (found := open_dataset(folder)) is None:
+        time.sleep(1)
+    return key, found
 
 
 def _trainer(run: Run, stage: Stage, context: Context, args: SFTConfig, dataset: Dataset) -> SFTTrainer:
@@ -145,8 +149,9 @@ def _callbacks(run: Run, stage: Stage, context: Context) -> tuple[Any, ...]:
     stages = run.located.recipe.stages
     return (
         callbacks.Metrics(run.directory.metrics, stage.name),
-        callbacks.FiniteGuard(),
+        callbacks.NothingLeft(),
         callbacks.StopAtStepEnd(run.stop),
+        callbacks.FiniteGuard(),  # after whoever asks for a save: it looks at what is about to be saved
         callbacks.SealCheckpoints(),
         callbacks.Progress(f"stage {stages.index(stage) + 1}/{len(stages)} {stage.name}"),
         *(options.build(context) for options in stage.callbacks),
@@ -183,6 +188,8 @@ def _save(trainer: SFTTrainer, directory: RunDirectory, stage: Stage) -> None:
     temporary = directory.stage(stage.name) / "model.tmp"
     trainer.save_model(str(temporary))
     if launch.rank() == 0:
+        # One that is there was never recorded as finished: a kill came between this line and the record.
+        shutil.rmtree(directory.model(stage.name), ignore_errors=True)
         temporary.replace(directory.model(stage.name))
 
 

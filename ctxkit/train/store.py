@@ -12,7 +12,7 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets
 from datasets.arrow_writer import ArrowWriter
 
 from ctxkit.rundir import read_json, write_json
-from ctxkit.spec import Chunk
+from ctxkit.spec import Chunk, Span
 
 FORMAT = 1
 """Raised whenever prepared data of an older version must not be read."""
@@ -23,7 +23,7 @@ MASKED = -100
 
 @dataclass
 class SourceLedger:
-    """Where the tokens of one source went: read = trained + unused + dropped; context is seen again, not trained."""
+    """Where the tokens of one source went: read = trained - repeated + unused + dropped."""
 
     kind: str
     documents: int = 0
@@ -31,7 +31,10 @@ class SourceLedger:
     tokens_read: int = 0
     """Tokens of all documents that passed the filters, begin and end tokens included."""
     tokens_trained: int = 0
+    tokens_repeated: int = 0
+    """Of those trained, the ones that another chunk trains too, as overlap does where it is not masked."""
     tokens_context: int = 0
+    """Seen again to give context, and masked in the labels."""
     tokens_unused: int = 0
     """Cut off by `max_tokens` or by the mix of sources."""
     dropped: dict[str, int] = field(default_factory=dict)
@@ -59,7 +62,10 @@ class SourceWriter:
         """Open a new file."""
         self._writer = ArrowWriter(features=FEATURES, path=str(path))
         self.trained: list[int] = []
+        self.first: list[int] = []
+        """Of those trained, the tokens of documents that no chunk before has trained."""
         self.context: list[int] = []
+        self._covered: dict[str, int] = {}
         self.lengths: list[int] = []
 
     def write(self, chunk: Chunk) -> None:
@@ -70,6 +76,12 @@ class SourceWriter:
         self.lengths.append(len(chunk.input_ids))
         self.context.append(chunk.context_length)
         self.trained.append(len(chunk.input_ids) - chunk.context_length)
+        self.first.append(sum(self._first(span) for span in chunk.spans))
+
+    def _first(self, span: Span) -> int:
+        covered = self._covered.get(span.document_id, 0)
+        self._covered[span.document_id] = max(covered, span.end)
+        return max(span.end - max(span.start, covered), 0)
 
     def close(self) -> None:
         """Flush; a file without chunks is still a valid one."""

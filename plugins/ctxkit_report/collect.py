@@ -60,6 +60,8 @@ class SourceLedger:
     unused: int | None
     dropped: Mapping[str, int]
     """Tokens by reason."""
+    filtered: Mapping[str, int] = field(default_factory=dict)
+    """Documents by reason, left out before they were tokenised."""
 
 
 @dataclass(frozen=True)
@@ -199,8 +201,6 @@ def _data(path: Path, trained_on: list[tuple[str, str]], problems: list[str]) ->
 
 
 def _source(item: Mapping[str, Any]) -> SourceLedger:
-    dropped = item.get("dropped")
-    reasons = dropped.items() if isinstance(dropped, dict) else ()
     return SourceLedger(
         kind=_text(item.get("kind")) or "unnamed",
         documents=_whole(item.get("documents")),
@@ -208,8 +208,14 @@ def _source(item: Mapping[str, Any]) -> SourceLedger:
         trained=_whole(item.get("tokens_trained")),
         context=_whole(item.get("tokens_context")),
         unused=_whole(item.get("tokens_unused")),
-        dropped={reason: count for reason, value in reasons if (count := _whole(value)) is not None},
+        dropped=_counts(item.get("dropped")),
+        filtered=_counts(item.get("filtered_documents")),
     )
+
+
+def _counts(value: object) -> dict[str, int]:
+    items = value.items() if isinstance(value, dict) else ()
+    return {str(reason): count for reason, found in items if (count := _whole(found)) is not None}
 
 
 def _mapping(path: Path, problems: list[str]) -> dict[str, Any]:

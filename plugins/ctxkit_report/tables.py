@@ -161,7 +161,10 @@ def _ledger_row(source: SourceLedger) -> LedgerRow:
         share,
         number(source.context),
         number(source.unused),
-        tuple((reason, number(count)) for reason, count in dropped),
+        (
+            *((reason, number(count)) for reason, count in dropped),
+            *((reason, f"{number(count)} documents") for reason, count in source.filtered.items()),
+        ),
     )
 
 

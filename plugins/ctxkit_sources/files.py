@@ -59,8 +59,9 @@ class Files:
 
     def _text(self, path: str) -> str | None:
         try:
-            # newline="" would keep CRLF; text files differ in it for no reason a model should learn.
-            return Path(path).read_text(self.encoding, errors="replace" if self.errors == "replace" else "strict")
+            # Line ends become "\n" and a byte order mark goes: files differ in them for no reason a model should learn.
+            text = Path(path).read_text(self.encoding, errors="replace" if self.errors == "replace" else "strict")
+            return text.removeprefix("\ufeff")
         except UnicodeDecodeError as error:
             if self.errors == "skip":
                 return None
@@ -71,9 +72,9 @@ class Files:
 
 
 def _expanded(pattern: str) -> str:
-    return pattern.replace("{stdlib}", sysconfig.get_path("stdlib"))
+    return pattern.replace("{stdlib}", glob.escape(sysconfig.get_path("stdlib")))
 
 
 def _named(path: str) -> str:
     stdlib = sysconfig.get_path("stdlib")
-    return "{stdlib}" + path[len(stdlib) :] if path.startswith(stdlib) else path
+    return "{stdlib}" + path[len(stdlib) :] if path.startswith(f"{stdlib}/") else path

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from ctxkit.spec import Context, Document, SourceOptions, SourceSlot
 
@@ -25,6 +26,15 @@ class FilesOptions(SourceOptions):
     """How bytes become text."""
     errors: Literal["strict", "skip", "replace"] = "strict"
     """What to do with a file that has other bytes: stop and name it, leave it out, or put U+FFFD in their place."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str) -> str:
+        try:
+            codecs.lookup(encoding)
+        except LookupError:
+            raise ValueError(f"Python knows no encoding {encoding}; such as utf-8, latin-1, utf-16") from None
+        return encoding
 
     def build(self, context: Context) -> Iterable[Document]:
         """Return the documents, read as they are asked for."""

@@ -27,6 +27,14 @@ def test_loss_that_is_not_finite_stops_before_it_is_saved(recipe: Path, tmp_path
         assert all(bool(tensor.isfinite().all()) for tensor in load_file(checkpoint).values())
 
 
+def test_weights_that_are_not_finite_are_not_a_result(recipe: Path, tmp_path: Path) -> None:
+    """Even with nothing logged and no checkpoint asked for, a model with NaN in it is not saved as the stage's."""
+    quiet = ["train.logging_strategy=no", "train.save_strategy=no", "stages.base.train.learning_rate=1e30"]
+    with pytest.raises(NotFiniteError, match="the weights"):
+        run(recipe, tmp_path / "run", [*quiet, "train.lr_scheduler_type=constant"])
+    assert not (tmp_path / "run/stages/base/model").exists()
+
+
 def test_empty_documents_are_no_training_data(recipe: Path, tmp_path: Path) -> None:
     """A corpus of empty files is refused with exit code 3, where TRL would train at loss 0."""
     (tmp_path / "empty.txt").write_text("")

@@ -87,12 +87,14 @@ def test_overlapped_tokens_are_masked_in_the_labels(tokenizer: PreTrainedTokeniz
     window=st.integers(4, 20),
     overlap=st.integers(0, 3),
     max_tokens=st.none() | st.integers(1, 200),
+    repeat=st.booleans(),
 )
 def test_tokens_read_are_trained_unused_or_dropped(
     lengths: list[int],
     window: int,
     overlap: int,
     max_tokens: int | None,
+    repeat: bool,
     tokenizer: PreTrainedTokenizerFast,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -100,7 +102,8 @@ def test_tokens_read_are_trained_unused_or_dropped(
     folder = tmp_path_factory.mktemp("ledger")
     for number, length in enumerate(lengths):
         (folder / f"{number}.txt").write_text("x" * length)
-    data = section(files(folder), length=window, overlap=overlap, max_tokens=max_tokens)
+    chunker = OverlapOptions(kind="overlap", length=window, overlap=overlap, train_on_overlap=repeat)
+    data = DataSection(sources=(files(folder),), chunker=chunker, max_tokens=max_tokens)
     try:
         rows = build_dataset(data, Context(tokenizer=tokenizer), folder / "out")
     except DataError:
@@ -108,8 +111,10 @@ def test_tokens_read_are_trained_unused_or_dropped(
         return
     said = manifest(folder / "out")
     (ledger,) = said["sources"]
-    spent = ledger["tokens_trained"] + ledger["tokens_unused"] + sum(ledger["dropped"].values())
-    assert ledger["tokens_read"] == spent
+    spent = ledger["tokens_trained"] - ledger["tokens_repeated"] + ledger["tokens_unused"]
+    assert ledger["tokens_read"] == spent + sum(ledger["dropped"].values())
+    assert ledger["tokens_unused"] >= 0
+    assert repeat or ledger["tokens_repeated"] == 0
     labels = [np.array(row["labels"]) for row in rows]
     assert sum(int((row != -100).sum()) for row in labels) == said["tokens"] == ledger["tokens_trained"]
     assert sum(int((row == -100).sum()) for row in labels) == ledger["tokens_context"]

@@ -127,6 +127,19 @@ def test_damaged_checkpoint_is_set_aside(
     assert (folder / "checkpoint-8").is_dir()
 
 
+def test_model_saved_but_not_recorded_is_saved_again(tmp_path: Path, uninterrupted: Path) -> None:
+    """Killed between saving a model and recording it, the stage ends from its checkpoint with the same weights."""
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    for name in ("stage.json", "finished"):
+        (tmp_path / "run/stages/base" / name).unlink()
+    (tmp_path / "run/stages/base/model/model.safetensors").write_bytes(b"cut short")
+    json_status = json.loads((tmp_path / "run/run.json").read_text())
+    (tmp_path / "run/run.json").write_text(json.dumps({**json_status, "status": "running"}))
+    recipe = tmp_path / "micro.yaml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    assert_same(run(recipe, tmp_path / "run").path, uninterrupted)
+
+
 def test_other_number_of_processes_is_refused(tmp_path: Path, uninterrupted: Path) -> None:
     """A stage begun with two processes is not continued by one, because other rows would follow."""
     folder = copy_to_step_6(uninterrupted, tmp_path / "run")

@@ -216,3 +216,22 @@ def test_tutorial_plugin_can_be_disabled(
     listed = json.loads(capsys.readouterr().out)
     assert "word" not in listed["components"]["filter"]
     assert {plugin["name"]: plugin["state"] for plugin in listed["plugins"]}["word"] == "disabled"
+
+
+def test_tutorial_checks_pass(installed: Path) -> None:
+    """The tests that the tutorial puts beside its plugin pass."""
+    source = (installed / "test_ctxkit_word.py").read_text(encoding="utf-8")
+    namespace: dict[str, Any] = {}
+    exec(compile(source, "test_ctxkit_word.py", "exec"), namespace)  # noqa: S102 - our own page
+    promises = [value for name, value in namespace.items() if name.startswith("test_")]
+    assert len(promises) == 2
+    for promise in promises:
+        promise()
+
+
+def test_floors_are_those_of_the_contract() -> None:
+    """The floors that docs/design.md shows are those that import-linter enforces."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contract = next(c for c in project["tool"]["importlinter"]["contracts"] if c["type"] == "layers")
+    floors = [f"    {layer.replace('ctxkit.', '')}" for layer in contract["layers"]]
+    assert "\n".join(floors) in (DOCS / "design.md").read_text(encoding="utf-8")

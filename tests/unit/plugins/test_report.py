@@ -12,7 +12,8 @@ from xml.etree.ElementTree import fromstring
 import pytest
 
 from ctxkit.errors import CtxkitError, DiskError
-from ctxkit_report import summary, write_report
+from ctxkit_report.page import write_report
+from ctxkit_report.terminal import summary
 from ctxkit_report.charts import loss_chart
 from ctxkit_report.collect import collect
 from ctxkit_report.comparison import compare
@@ -59,8 +60,8 @@ def about(**changes: object) -> dict[str, Any]:
         "stages": [
             stage("warmup", None, 64, 220),
             stage("base", "warmup", 128, 500),
-            stage("control", "base", 512, 60),
-            stage("yarn", "base", 512, 60, YARN),
+            {**stage("control", "base", 512, 60), "data": "abc123"},
+            {**stage("yarn", "base", 512, 60, YARN), "data": "abc123"},
         ],
         "original_window": 128,
         "command": "ctxkit run recipes/tiny_yarn.yaml",
@@ -132,8 +133,9 @@ def run_dir(tmp_path: Path) -> Path:
         "tokens_context": 4096,
         "tokens_unused": 900,
         "dropped": {"not ascii": 29100},
+        "filtered_documents": {"shorter than 9 characters": 7},
     }
-    manifest = {"stages": ["control", "yarn"], "tokens": 974096, "chunks": 1903, "sources": [source]}
+    manifest = {"tokens": 974096, "chunks": 1903, "sources": [source]}
     put(tmp_path / "data" / "abc123" / "manifest.json", manifest)
     put(tmp_path / "recipe.yaml", "name: tiny-yarn\nstages: {}\n")
     put(tmp_path / "provenance.json", {"packages": {"torch": "2.13.0"}, "devices": ["cpu"]})
@@ -245,6 +247,7 @@ def test_page_shows_every_part(run_dir: Path) -> None:
         "970,000 97 %",
         "29,100 not ascii",
         "control, yarn 1,903 chunks, 974,096 tokens",
+        "7 documents shorter than 9 characters",
         "acme/order",
         "kendall_tau",
         "0.312 [0.200, 0.400]",

@@ -1,0 +1,312 @@
+"""Our own components pass the checks that everyone's must, and the checks find what is wrong."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import jsonschema
+import numpy as np
+import pytest
+from pydantic import ConfigDict, Field
+
+from ctxkit.host import Host
+from ctxkit.registry import Registry, collect
+from ctxkit.schema import recipe_schema
+from ctxkit.spec import (
+    SLOTS,
+    Chunk,
+    Component,
+    Context,
+    Document,
+    EncodedDocument,
+    FilterOptions,
+    Span,
+)
+from ctxkit.testing import check_chunker, check_options
+
+INSTALLED = collect(Host()).components
+FILES = {"kind": "files", "paths": ["*.txt"]}
+EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
+    ("source", "files"): {**FILES, "exclude": ["a"], "weight": 0.5, "errors": "skip"},
+    ("source", "hub"): {"kind": "hub", "path": "json", "data_files": ["a.jsonl"], "streaming": True},
+    ("source", "key_recall"): {"kind": "key_recall", "haystack": FILES, "documents": 3, "length": 99},
+    ("source", "repeats"): {"kind": "repeats", "documents": 3, "length": 99},
+    ("filter", "length"): {"kind": "length", "min_characters": 3, "max_characters": 9},
+    ("chunker", "overlap"): {"kind": "overlap", "length": 8, "overlap": 0.25},
+    ("chunker", "paragraph"): {"kind": "paragraph", "length": 8, "min_length": 4},
+    ("rope", "linear"): {"kind": "linear", "factor": 2},
+    ("rope", "yarn"): {"kind": "yarn", "target_length": 256, "attention_factor": 1.1},
+    ("eval", "perplexity"): {"kind": "perplexity", "source": FILES, "lengths": [8, 16]},
+    ("eval", "passkey"): {"kind": "passkey", "haystack": FILES, "lengths": [64], "depths": [0, 0.5, 1]},
+}
+ALL = [(slot, kind) for slot in SLOTS for kind in INSTALLED[slot]]
+
+
+def test_every_component_has_an_example() -> None:
+    """No component of ours goes unchecked."""
+    assert {key for key in ALL if INSTALLED[key[0]][key[1]].__module__.startswith("ctxkit_")} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize(("slot", "kind"), sorted(EXAMPLES))
+def test_component(slot: str, kind: str) -> None:
+    """A component of ours meets every expectation of the contract."""
+    check_options(INSTALLED[slot][kind], EXAMPLES[slot, kind])
+
+
+@pytest.mark.parametrize(("slot", "kind"), sorted(EXAMPLES))
+def test_example_agrees_with_the_schema(slot: str, kind: str, registry: Registry) -> None:
+    """What pydantic accepts, the published JSON schema accepts, and either refuses an unknown key."""
+    schema = {**recipe_schema(registry), "properties": {"it": {"$ref": f"#/$defs/slot:{slot}"}}}
+    jsonschema.validate({"it": EXAMPLES[slot, kind]}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"it": {**EXAMPLES[slot, kind], "surplus": 1}}, schema)
+
+
+def documents(*lengths: int) -> list[EncodedDocument]:
+    """Return documents of so many tokens, each with a text of its own."""
+    generator = np.random.default_rng(0)
+    ids = [generator.integers(0, 15, size=length, dtype=np.int32) for length in lengths]
+    return [EncodedDocument(Document("", f"d{n}"), tokens) for n, tokens in enumerate(ids)]
+
+
+LENGTH = 8
+EDGES = documents(0, 1, 2, LENGTH - 1, LENGTH, LENGTH + 1, 2 * LENGTH - 1, 2 * LENGTH, 2 * LENGTH + 1, 50)
+
+
+class Letters:
+    """A tokenizer of fifteen tokens, some of which end lines and sentences."""
+
+    def get_vocab(self) -> dict[str, int]:
+        """Return token to id."""
+        return {token: index for index, token in enumerate(["a", "b", "\n", "\n\n", ". ", *"cdefghijkl"])}
+
+    def convert_tokens_to_string(self, tokens: list[str]) -> str:
+        """Return the tokens joined."""
+        return "".join(tokens)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"kind": "overlap"},
+        {"kind": "overlap", "overlap": 3},
+        {"kind": "overlap", "overlap": LENGTH - 1},
+        {"kind": "overlap", "overlap": 0.5},
+        {"kind": "paragraph"},
+        {"kind": "paragraph", "min_length": LENGTH},
+        {"kind": "paragraph", "min_length": 2},
+    ],
+    ids=str,
+)
+def test_chunker(values: dict[str, Any]) -> None:
+    """A chunker of ours trains every token once and in order, at every awkward length."""
+    tokenizer: Any = Letters()
+    options: Any = INSTALLED["chunker"][values["kind"]].model_validate({**values, "length": LENGTH})
+    check_chunker(options.build(Context(tokenizer=tokenizer)), EDGES, LENGTH)
+
+
+class Fine(FilterOptions):
+    """Keep what is fine."""
+
+    kind: Literal["fine"]
+    least: int = 1
+    """The least."""
+
+
+def test_check_accepts() -> None:
+    """A class that meets the contract passes, the import of its module aside, which this test module is too heavy for."""
+    with pytest.raises(AssertionError, match=r"imports .*numpy"):
+        check_options(Fine, {"kind": "fine", "least": 3})
+
+
+class Bare(FilterOptions):
+    """Fields without a word."""
+
+    kind: Literal["bare"]
+    least: int = 1
+    most: int = Field(default=2, description="The most.")
+
+
+class Thawed(FilterOptions):
+    """Not frozen."""
+
+    model_config = ConfigDict(frozen=False)
+    kind: Literal["thawed"]
+
+
+class Loose(FilterOptions):
+    """Takes anything."""
+
+    model_config = ConfigDict(extra="ignore")
+    kind: Literal["loose"]
+
+
+class Silent(FilterOptions):
+    kind: Literal["silent"]
+
+
+class Default(FilterOptions):
+    """Has a default."""
+
+    kind: Literal["default"] = "default"
+
+
+class Many(FilterOptions):
+    """Has no kind of its own."""
+
+
+class Forgetful(FilterOptions):
+    """Does not come back from JSON."""
+
+    kind: Literal["forgetful"]
+    secret: int = Field(default=0, exclude=True, description="Never written.")
+
+
+@pytest.mark.parametrize(
+    ("cls", "said"),
+    [
+        (Bare, r"Bare has fields without a docstring or description: least$"),
+        (Thawed, "Thawed is not frozen"),
+        (Loose, "Loose accepts unknown keys"),
+        (Silent, "Silent has no docstring"),
+        (Default, "Default.kind must have no default"),
+        (Many, r"Many needs a field `kind: Literal\['name'\]`"),
+        (str, "does not derive from an options class of a slot"),
+    ],
+)
+def test_check_options_finds(cls: type[Component], said: str) -> None:
+    """Each expectation that a class does not meet is named."""
+    with pytest.raises(AssertionError, match=said):
+        check_options(cls)
+
+
+def test_check_options_finds_what_json_loses() -> None:
+    """A value that is lost on the way through JSON is found, for a run directory could not hold it."""
+    with pytest.raises(AssertionError, match="Forgetful does not come back from JSON"):
+        check_options(Forgetful, {"kind": "forgetful", "secret": 3})
+
+
+def test_check_options_finds_a_module_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that only works inside a test is found."""
+    (tmp_path / "zz_alone.py").write_text(
+        "import sys\nfrom typing import Literal\nfrom ctxkit.spec import FilterOptions\nif 'pytest' not in sys.modules: 1/0\n"
+        "class Alone(FilterOptions):\n    '''Alone.'''\n    kind: Literal['alone']\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import zz_alone  # type: ignore[import-not-found]
+
+    with pytest.raises(AssertionError, match="zz_alone cannot be imported by itself"):
+        check_options(zz_alone.Alone)
+    del sys.modules["zz_alone"]
+
+
+def cut(document: EncodedDocument, start: int, end: int, context: int = 0) -> Chunk:
+    """Return a chunk of one document."""
+    return Chunk(document.input_ids[start:end], (Span(document.document.id, start, end),), context)
+
+
+def windows(document: EncodedDocument) -> list[Chunk]:
+    """Return a document in windows, as a sound chunker does."""
+    tokens = len(document.input_ids)
+    return [cut(document, start, min(start + LENGTH, tokens)) for start in range(0, tokens, LENGTH)]
+
+
+def mended(change: Callable[[list[Chunk]], list[Chunk]]) -> Callable[[Iterable[EncodedDocument]], Iterator[Chunk]]:
+    """Return a chunker that is sound but for one change."""
+
+    def chunker(stream: Iterable[EncodedDocument]) -> Iterator[Chunk]:
+        yield from change([chunk for document in stream for chunk in windows(document)])
+
+    return chunker
+
+
+UNSOUND: dict[str, tuple[Callable[[list[Chunk]], list[Chunk]], str]] = {
+    "loses the last": (lambda chunks: chunks[:-1], "document d9: tokens are never trained: 48, 49"),
+    "trains twice": (
+        lambda chunks: [*chunks[:-1], replace(chunks[-1], input_ids=EDGES[9].input_ids[47:], spans=(Span("d9", 47, 50),))],
+        "document d9: tokens are trained more than once: 47",
+    ),
+    "out of order": (lambda chunks: [*chunks[:-2], chunks[-1], chunks[-2]], "document d9: its chunks are out of order"),
+    "window in a window": (
+        lambda chunks: [*chunks, cut(EDGES[9], 48, 50, 1)],
+        "tokens are trained more than once: 49",
+    ),
+    "other tokens": (
+        lambda chunks: [*chunks[:-1], replace(chunks[-1], input_ids=chunks[-1].input_ids + 1)],
+        "holds other tokens than its spans point at",
+    ),
+    "empty": (lambda chunks: [*chunks, cut(EDGES[9], 50, 50)], r"chunk \d+ has 0 tokens, not 1 to 8"),
+    "masks all": (lambda chunks: [*chunks[:-1], replace(chunks[-1], context_length=2)], "masks 2 of its 2 tokens"),
+    "foreign": (
+        lambda chunks: [*chunks[:-1], replace(chunks[-1], spans=(Span("x", 48, 50),))],
+        "a document that was never given",
+    ),
+    "outside": (
+        lambda chunks: [*chunks[:-1], replace(chunks[-1], spans=(Span("d9", 48, 51),))],
+        "a span outside its document",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNSOUND)
+def test_check_chunker_finds(case: str) -> None:
+    """Each way to be unsound is named, with the chunk or document."""
+    change, said = UNSOUND[case]
+    check_chunker(mended(lambda chunks: chunks), EDGES, LENGTH)
+    with pytest.raises(AssertionError, match=said):
+        check_chunker(mended(change), EDGES, LENGTH)
+
+
+def test_check_chunker_finds_a_window_in_a_window() -> None:
+    """A window that lies inside the one before it only repeats."""
+
+    def chunker(stream: Iterable[EncodedDocument]) -> Iterator[Chunk]:
+        for document in stream:
+            yield cut(document, 0, 4)
+            yield cut(document, 0, 6, 4)
+
+    with pytest.raises(AssertionError, match="lies inside, or before, the window 0 to 4"):
+        check_chunker(chunker, documents(6), LENGTH)
+
+
+def test_check_chunker_finds_too_long() -> None:
+    """A chunk longer than promised is found."""
+    with pytest.raises(AssertionError, match="chunk 0 has 8 tokens, not 1 to 7"):
+        check_chunker(mended(lambda chunks: chunks), documents(8), 7)
+
+
+def test_check_chunker_finds_a_list() -> None:
+    """A chunker that gathers everything before it answers is found."""
+    with pytest.raises(AssertionError, match="returns an iterator"):
+        check_chunker(lambda stream: [c for d in stream for c in windows(d)], EDGES, LENGTH)  # type: ignore[arg-type,return-value]
+
+
+def test_check_chunker_finds_chance() -> None:
+    """A chunker that gives other chunks the second time is found."""
+    calls: list[int] = []
+
+    def chunker(stream: Iterable[EncodedDocument]) -> Iterator[Chunk]:
+        calls.append(1)
+        step = 3 + len(calls)
+        for document in stream:
+            for start in range(0, len(document.input_ids), step):
+                yield cut(document, start, min(start + step, len(document.input_ids)))
+
+    with pytest.raises(AssertionError, match="gave other chunks the second time"):
+        check_chunker(chunker, documents(20), LENGTH)
+
+
+def test_check_chunker_finds_a_change() -> None:
+    """A chunker that writes into its documents is found."""
+
+    def chunker(stream: Iterable[EncodedDocument]) -> Iterator[Chunk]:
+        for document in stream:
+            yield cut(replace(document, input_ids=document.input_ids.copy()), 0, 4)
+            document.input_ids[0] += 1
+
+    with pytest.raises(AssertionError, match="changed the ids of its documents"):
+        check_chunker(chunker, documents(4), LENGTH)
