@@ -137,7 +137,7 @@ def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ImportError("there is no such file")
     module_name = f"ctxkit_file_plugin_{path.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
+    spec = importlib.util.spec_from_file_location(module_name, path.absolute())
     if spec is None or spec.loader is None:
         raise ImportError("it is not a Python file")
     module = importlib.util.module_from_spec(spec)
@@ -166,7 +166,7 @@ def _raised_in(error: BaseException, path: Path) -> Origin | None:
     """Return the last line of the plugin's own file that the error passed through, if it got there."""
     line, trace = 0, error.__traceback__
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
+        if trace.tb_frame.f_code.co_filename == str(path.absolute()):
             line = trace.tb_lineno
         trace = trace.tb_next
     line = line or (error.lineno or 0 if isinstance(error, SyntaxError) else 0)

@@ -31,14 +31,15 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
     overlaid = {key: stage["properties"][key] for key in OVERLAID}
     head["properties"] |= {
         **overlaid,
-        "stages": {"type": "array", "items": {"$ref": "#/$defs/stage"}},
+        "stages": {"type": "array", "items": {"$ref": "#/$defs/stage"}, "minItems": 1},
         "extends": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
     }
     # A recipe may take any required key from the recipe it extends, a stage from the top of the recipe.
     head.pop("required", None)
     stage["required"] = ["name"]
     defs["stage"] = stage
-    schema = {"$schema": DIALECT, "title": "ctxkit recipe", **head, "$defs": defs}
+    described = {"title": "ctxkit recipe", "description": "Everything that determines a run."}
+    schema = {"$schema": DIALECT, **head, **described, "$defs": defs}
     return {key: _with_slots(value) for key, value in schema.items()}
 
 

@@ -18,7 +18,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from ctxkit import launch
-from ctxkit.errors import DataError, ResumeError
+from ctxkit.errors import CtxkitError, DataError, ResumeError
 from ctxkit.host import Host
 from ctxkit.recipe import MODEL, Located, Stage
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
@@ -188,6 +188,12 @@ def _save(trainer: SFTTrainer, directory: RunDirectory, stage: Stage) -> None:
     temporary = directory.stage(stage.name) / "model.tmp"
     trainer.save_model(str(temporary))
     if launch.rank() == 0:
+        if not any(temporary.glob("*.safetensors")):
+            raise CtxkitError(
+                f"the trainer saved no whole model of stage {stage.name}; its last checkpoint is kept",
+                "under FSDP set train.fsdp_config.state_dict_type to FULL_STATE_DICT, under DeepSpeed ZeRO-3 set "
+                "stage3_gather_16bit_weights_on_model_save, and type the command again",
+            )
         # One that is there was never recorded as finished: a kill came between this line and the record.
         shutil.rmtree(directory.model(stage.name), ignore_errors=True)
         temporary.replace(directory.model(stage.name))

@@ -57,7 +57,8 @@ def test_settings(load: Load) -> None:
         "max_steps": 5,
         "seed": 7,
     }
-    assert found["seed"].origin.endswith("recipe.yaml:7:92")
+    column = STAGED.splitlines()[6].index("7}") + 1
+    assert found["seed"].origin.endswith(f"recipe.yaml:7:{column}")
     assert (found["max_length"].value, found["max_length"].origin) == (128, "follows from data.chunker.length")
     assert found["logging_nan_inf_filter"].value is False
     assert found["dataset_kwargs"].value == {"skip_prepare_dataset": True}
@@ -99,7 +100,7 @@ def test_plan(load: Load) -> None:
     assert (made["result"], made["original_window"], made["num_processes"]) == ("first", 64, 4)
     values = made["values"]
     assert values["stages.second.train.seed"] == {"value": 8, "origin": "--set train.seed=8"}
-    assert values["stages.second.train.max_steps"]["origin"].endswith("recipe.yaml:13:24")
+    assert values["stages.second.train.max_steps"]["origin"].endswith("recipe.yaml:14:24")
     assert values["stages.first.data.chunker.length"]["origin"].endswith("recipe.yaml:6:36")
     assert values["model.name_or_path"]["value"] == "some/model"
     assert values["stages.first.data.sources.0.paths"]["value"] == ["*.txt"]
