@@ -6,9 +6,9 @@ import difflib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ctxkit import layers, recipe
+from ctxkit import layers, reading
 from ctxkit.errors import Fault, RecipeError, said
-from ctxkit.recipe import MODEL, Located, Stage
+from ctxkit.recipe import MODEL, Stage
 from ctxkit.settings import effective, sft_settings
 from ctxkit.sft_fields import sft_fields
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ctxkit.host import Host
     from ctxkit.layers import Node
+    from ctxkit.reading import Located
     from ctxkit.registry import Registry
 
 OWNED = {
@@ -44,9 +45,9 @@ def load(file: Path, registry: Registry, host: Host, sets: tuple[str, ...] = ())
         RecipeError: with every fault that was found.
     """
     tree = layers.read(file, sets)
-    faults = [fault for path, stage in recipe.stage_trees(tree, []) for fault in _train(stage, path)]
+    faults = [fault for path, stage in reading.stage_trees(tree, []) for fault in _train(stage, path)]
     try:
-        located = recipe.build(tree, registry, file)
+        located = reading.build(tree, registry, file)
     except RecipeError as error:
         raise RecipeError([*error.faults, *faults]) from None
     faults += [fault for rule in _RULES for fault in rule(located)]

@@ -25,7 +25,7 @@ from ctxkit.rundir import RunDirectory
 from ctxkit.schema import recipe_schema
 
 if TYPE_CHECKING:
-    from ctxkit.recipe import Located
+    from ctxkit.reading import Located
 
 
 def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:
@@ -40,7 +40,7 @@ def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: t
 
         run_located(located, registry, host, directory, command=["ctxkit", *sys.argv[1:]])
     if rank() == 0:
-        for text in host.hook.ctxkit_report(run_dir=directory.path):
+        for text in filter(None, host.ask("ctxkit_report", run_dir=directory.path)):
             click.echo(text)
         click.echo(f"model:  {directory.model(directory.status()['result'])}")
 

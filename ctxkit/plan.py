@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctxkit import checks
 from ctxkit.launch import launch_line
 from ctxkit.layers import Node
-from ctxkit.recipe import MODEL, Located, Stage
+from ctxkit.recipe import MODEL, Stage
 from ctxkit.settings import effective, seed, sft_settings, tokens_per_step
+
+if TYPE_CHECKING:
+    from ctxkit.reading import Located
 
 
 def plan(located: Located) -> dict[str, Any]:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ctxkit.registry import Registry
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+MARK = "x-ctxkit-slot"
+"""What a slot leaves in a schema, to be replaced by the union of the installed components."""
 _TYPES = {"int": "integer", "float": "number", "bool": "boolean", "str": "string", "dict": "object", "list": "array"}
 _TYPES |= {"None": "null"}
 
@@ -19,28 +21,48 @@ _TYPES |= {"None": "null"}
 def recipe_schema(registry: Registry) -> dict[str, Any]:
     """Return the schema: recipe keys, every component by slot and kind, and SFTConfig's fields under `train`."""
     defs: dict[str, Any] = {"train": _train_schema()}
-    head, stage = _model_schema(Head, defs), _model_schema(Stage, defs)
+    head, stage = _section_schema(Head, defs), _section_schema(Stage, defs)
     for slot, kinds in registry.components.items():
         for kind, cls in kinds.items():
             component = _model_schema(cls, defs)
             component["properties"]["kind"] = {"const": kind, "type": "string"}
             defs[f"{slot}:{kind}"] = component
+        required = {kind: defs[f"{slot}:{kind}"].pop("required", []) for kind in sorted(kinds)}
+        whole = [{"$ref": f"#/$defs/{slot}:{kind}", "required": required[kind]} for kind in required]
         # An empty `oneOf` is no schema; `not: {}` allows nothing.
-        choices = [{"$ref": f"#/$defs/{slot}:{kind}"} for kind in sorted(kinds)]
-        defs[f"slot:{slot}"] = {"oneOf": choices} if choices else {"not": {}}
+        defs[f"slot:{slot}"] = {"oneOf": whole} if whole else {"not": {}}
+        defs[f"overlay:{slot}"] = {"anyOf": [{"$ref": f"#/$defs/{slot}:{kind}"} for kind in required] or [{"not": {}}]}
     overlaid = {key: stage["properties"][key] for key in OVERLAID}
     head["properties"] |= {
         **overlaid,
         "stages": {"type": "array", "items": {"$ref": "#/$defs/stage"}, "minItems": 1},
         "extends": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
     }
-    # A recipe may take any required key from the recipe it extends, a stage from the top of the recipe.
-    head.pop("required", None)
     stage["required"] = ["name"]
     defs["stage"] = stage
     described = {"title": "ctxkit recipe", "description": "Everything that determines a run."}
     schema = {"$schema": DIALECT, **head, **described, "$defs": defs}
     return {key: _with_slots(value) for key, value in schema.items()}
+
+
+def _section_schema(model: type[Any], defs: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a section of which a recipe may state a part, the rest coming from what lies beneath it."""
+    inner: dict[str, Any] = {}
+    schema: dict[str, Any] = _overlaid(_model_schema(model, inner))
+    defs |= _overlaid(inner)
+    return schema
+
+
+def _overlaid(value: Any, key: str = "") -> Any:
+    """Require nothing; let a component beneath the top be stated in part, but not an item of a list, which replaces."""
+    if isinstance(value, list):
+        return [_overlaid(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if MARK in value and key != "items":
+        rest = {name: item for name, item in value.items() if name != MARK}
+        return {**rest, "$ref": f"#/$defs/overlay:{value[MARK]}"}
+    return {name: _overlaid(item, name) for name, item in value.items() if name != "required"}
 
 
 def _model_schema(model: type[Any], defs: dict[str, Any]) -> dict[str, Any]:
@@ -57,10 +79,9 @@ def _train_schema() -> dict[str, Any]:
 
 
 def _field_schema(field: SftField) -> dict[str, Any]:
-    names = {part.strip().partition("[")[0] for part in field.annotation.split("|")}
     schema: dict[str, Any] = {"description": field.help} if field.help else {}
-    if names <= _TYPES.keys():
-        types = sorted(_TYPES[name] for name in names)
+    if field.types <= _TYPES.keys():
+        types = sorted(_TYPES[name] for name in field.types)
         schema["type"] = types[0] if len(types) == 1 else types
     return schema
 
@@ -68,8 +89,8 @@ def _field_schema(field: SftField) -> dict[str, Any]:
 def _with_slots(value: Any) -> Any:
     """Replace every mark that a slot left by a reference to its components."""
     if isinstance(value, dict):
-        if "x-ctxkit-slot" in value:
-            rest = {key: item for key, item in value.items() if key != "x-ctxkit-slot"}
-            return {**rest, "$ref": f"#/$defs/slot:{value['x-ctxkit-slot']}"}
+        if MARK in value:
+            rest = {key: item for key, item in value.items() if key != MARK}
+            return {**rest, "$ref": f"#/$defs/slot:{value[MARK]}"}
         return {key: _with_slots(item) for key, item in value.items()}
     return [_with_slots(item) for item in value] if isinstance(value, list) else value

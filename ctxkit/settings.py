@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ctxkit.sft_fields import sft_fields
 
 if TYPE_CHECKING:
-    from ctxkit.recipe import Located, Stage
+    from ctxkit.reading import Located
+    from ctxkit.recipe import Stage
 
 
 @dataclass(frozen=True)

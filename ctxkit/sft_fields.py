@@ -30,10 +30,15 @@ class SftField:
     """The source text of the default; empty where a function makes it."""
     help: str = ""
 
+    @property
+    def types(self) -> set[str]:
+        """The names of the types that it takes, such as `int` and `None`."""
+        names = {part.strip().partition("[")[0] for part in self.annotation.split("|")}
+        return names | _ALSO_TAKES.get(self.name, set())
+
     def fault(self, value: object) -> str:
         """Return why a value cannot be of the declared type, judged for plain types only, or an empty string."""
-        names = {part.strip().partition("[")[0] for part in self.annotation.split("|")}
-        names |= _ALSO_TAKES.get(self.name, set())
+        names = self.types
         if not names <= _PLAIN.keys() or any(type(value) in _PLAIN[name] for name in names):
             return ""
         return f"needs {' or '.join(text for name, text in _SAID.items() if name in names)}, got {said(value)}"

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from ctxkit import checks
+from ctxkit.errors import Fault, RecipeError
+from ctxkit.host import Host
+from ctxkit.reading import Located
+from ctxkit.registry import Registry, collect
+
 # Before any test module imports the training stack, which reads them once.
 for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY"):
     os.environ[name] = "1"
 for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "CTXKIT_DISABLE_PLUGINS", "NO_COLOR"):
     os.environ.pop(name, None)
-
-from ctxkit import checks
-from ctxkit.errors import Fault, RecipeError
-from ctxkit.host import Host
-from ctxkit.recipe import Located
-from ctxkit.registry import Registry, collect
 
 MINIMAL = """\
 name: demo

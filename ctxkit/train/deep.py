@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ctxkit.errors import CtxkitError, DataError
 from ctxkit.identity import used
-from ctxkit.recipe import Located, Recipe
+from ctxkit.reading import Located
+from ctxkit.recipe import Recipe
 from ctxkit.spec import Context, SourceOptions
 from ctxkit.train.model import base_config, original_window
 from ctxkit.train.progress import say

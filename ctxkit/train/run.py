@@ -13,7 +13,8 @@ import transformers
 from ctxkit import checks, identity, launch, provenance
 from ctxkit.errors import CtxkitError, DiskError, ExitCode, StoppedError
 from ctxkit.host import Host
-from ctxkit.recipe import MODEL, Located
+from ctxkit.reading import Located
+from ctxkit.recipe import MODEL
 from ctxkit.registry import Registry, collect
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed, tokens_per_step

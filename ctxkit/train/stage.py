@@ -20,7 +20,8 @@ from trl import SFTConfig, SFTTrainer
 from ctxkit import launch
 from ctxkit.errors import CtxkitError, DataError, ResumeError
 from ctxkit.host import Host
-from ctxkit.recipe import MODEL, Located, Stage
+from ctxkit.reading import Located
+from ctxkit.recipe import MODEL, Stage
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
 from ctxkit.spec import Context, StageFinished, TrainerRequest

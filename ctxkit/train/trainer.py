@@ -11,7 +11,8 @@ from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from ctxkit.errors import Fault, RecipeError
-from ctxkit.recipe import Located, Stage
+from ctxkit.reading import Located
+from ctxkit.recipe import Stage
 from ctxkit.settings import sft_settings
 from ctxkit.spec import ModelRequest, TrainerRequest, hookimpl
 from ctxkit.train.model import make_model

@@ -68,7 +68,7 @@ def test_contract_is_light() -> None:
 
 def test_faulty_recipe_is_light() -> None:
     """A recipe with faults is refused before anything heavy is imported, by `run` too."""
-    code = "from ctxkit.cli import main\nassert main(['run', {!r}, '--set', 'train.max_step=1']) == 2".format(TINY)
+    code = f"from ctxkit.cli import main\nassert main(['run', {TINY!r}, '--set', 'train.max_step=1']) == 2"
     assert not imported(code) & HEAVY
 
 

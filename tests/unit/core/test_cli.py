@@ -192,6 +192,16 @@ def test_run_again_when_finished(recipe: str, tmp_path: Path, monkeypatch: pytes
     assert "demo is finished; nothing was redone." in err
 
 
+def test_report_that_fails_names_its_plugin(recipe: str, tmp_path: Path, capsys: Capture) -> None:
+    """A report plugin that raises is named, after those before it have reported."""
+    finished(tmp_path / "runs/demo", recipe)
+    code = "from ctxkit.spec import hookimpl\n@hookimpl\ndef ctxkit_report(run_dir):\n    return 1 / 0\n"
+    (tmp_path / "mine.py").write_text(code)
+    assert main(["run", recipe, "--plugin", "mine.py"]) == 1
+    err = capsys.readouterr().err
+    assert "plugin file:mine.py (mine.py): ctxkit_report failed: ZeroDivisionError: division by zero" in err
+
+
 def test_run_in_a_directory_of_another_recipe(recipe: str, tmp_path: Path, capsys: Capture) -> None:
     """A changed recipe in an old directory is exit code 4 and names the change."""
     finished(tmp_path / "old", recipe)
@@ -252,11 +262,11 @@ def test_unforeseen_error(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> N
 
 def test_colour_only_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     """`NO_COLOR`, if it holds anything, turns colours off."""
-    assert "\x1b[" in commands._red("x")
+    assert "\x1b[" in commands._styled("x", "red")
     monkeypatch.setenv("NO_COLOR", "")
-    assert "\x1b[" in commands._red("x")
+    assert "\x1b[" in commands._styled("x", "red")
     monkeypatch.setenv("NO_COLOR", "1")
-    assert commands._red("x") == "x"
+    assert commands._styled("x", "red") == "x"
 
 
 def test_foreign_distribution_is_warned_of(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

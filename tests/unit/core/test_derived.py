@@ -19,7 +19,7 @@ import yaml
 from ctxkit import __version__, checks, doctor, identity, launch, listing, plan, provenance, settings, sft_fields
 from ctxkit.errors import RecipeError
 from ctxkit.host import Host
-from ctxkit.recipe import Located
+from ctxkit.reading import Located
 from ctxkit.registry import Registry, collect
 from ctxkit.schema import recipe_schema
 from ctxkit.spec import Document, EvalReport, FilterOptions, Measurement, Sample
@@ -168,6 +168,24 @@ def test_schema_refuses_what_the_checks_refuse(change: str, registry: Registry, 
     assert faults(yaml.safe_dump(values, sort_keys=False)), key
 
 
+@pytest.mark.parametrize(
+    ("text", "valid"),
+    [
+        ("extends: base.yaml\nrope: {factor: 8}\ndata: {max_tokens: 5}\n", True),
+        ("stages: [{name: a, data: {chunker: {length: 8}}, rope: null}]\n", True),
+        ("rope: {kind: linear, beta_fast: 3}\n", False),
+        ("data: {sources: [{paths: [a]}]}\n", False),
+        ("data: {sources: [{kind: files}]}\n", False),
+        ("evals: [{kind: passkey, haystack: {paths: [a]}, lengths: [8]}]\n", False),
+        ("rope: {factr: 8}\n", False),
+    ],
+)
+def test_schema_of_a_part(text: str, valid: bool, registry: Registry) -> None:
+    """What lies over something else may state a part of a mapping; an item of a list is whole."""
+    validator = jsonschema.Draft202012Validator(recipe_schema(registry))
+    assert validator.is_valid(yaml.safe_load(text)) is valid
+
+
 def test_schema_documents_every_value(registry: Registry) -> None:
     """Every key of the recipe and of each component has a description for the editor to show."""
     schema = recipe_schema(registry)
@@ -246,7 +264,8 @@ def test_components_of_a_recipe(load: Load, registry: Registry) -> None:
 def test_source_hash_follows_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change in any module of a component's package changes its hash; one beside a single-file plugin does not."""
     monkeypatch.syspath_prepend(tmp_path)
-    code = "from typing import Literal\nfrom ctxkit.spec import FilterOptions\nclass C(FilterOptions):\n    kind: Literal['c']\n"
+    head = "from typing import Literal\nfrom ctxkit.spec import FilterOptions\n"
+    code = head + "class C(FilterOptions):\n    kind: Literal['c']\n"
     (tmp_path / "zz_package").mkdir()
     (tmp_path / "zz_package/__init__.py").write_text(code)
     (tmp_path / "zz_package/other.py").write_text("x = 1\n")

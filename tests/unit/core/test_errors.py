@@ -71,7 +71,7 @@ def test_recipe_error_counts() -> None:
 
 
 def test_recipe_error_says_nothing_twice() -> None:
-    """A value that several stages inherit is blamed once, by the first; two missing keys of one place are two faults."""
+    """A value that several stages inherit is blamed once; two keys missing at one place are two faults."""
     origin = Origin("r.yaml", 2, 1)
     shared = [Fault(("stages", n, "train", "x"), "unknown key", origin=origin) for n in range(3)]
     missing = [Fault(("data", key), "this key is required", origin=origin) for key in ("sources", "chunker")]

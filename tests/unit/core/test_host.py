@@ -224,7 +224,8 @@ CHECK = HEAD + "@hookimpl\ndef ctxkit_check(recipe):\n    {}\n"
 
 def test_check_of_a_plugin(module: Module, registry, tmp_path: Path, minimal: str) -> None:
     """A plugin's own rule refuses a recipe, and its fault is placed where its path leads."""
-    body = "yield Fault(('data', 'chunker', 'length'), f\"{recipe['stages'][0]['data']['chunker']['length']} is odd\", 'x')"
+    chunker = "recipe['stages'][0]['data']['chunker']"
+    body = f"yield Fault(('data', 'chunker', 'length'), str({chunker}['length']) + ' is odd', 'x')"
     host = Host([module("zz", CHECK.format(body))])
     (tmp_path / "r.yaml").write_text(minimal)
     with pytest.raises(RecipeError) as caught:

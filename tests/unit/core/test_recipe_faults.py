@@ -10,7 +10,7 @@ import pytest
 from ctxkit import checks
 from ctxkit.errors import Fault, RecipeError
 from ctxkit.host import Host
-from ctxkit.recipe import Located
+from ctxkit.reading import Located
 from ctxkit.registry import Registry
 
 Faults = Callable[..., tuple[Fault, ...]]
@@ -62,7 +62,8 @@ SINGLE: dict[str, tuple[str, int, int, int, str, str, str]] = {
     ),
     "unknown key in a component": (
         "name: demo\n" + MODEL + "data:\n  sources:\n    - kind: files\n      paths: [a]\n      exclud: [b]\n"
-        "  chunker: {kind: overlap, length: 8}\n", 7, 7, 6, "data.sources.0.exclud", "unknown key", "did you mean `exclude`?",
+        "  chunker: {kind: overlap, length: 8}\n", 7, 7, 6,
+        "data.sources.0.exclud", "unknown key", "did you mean `exclude`?",
     ),
     "unknown key in a component in a component": (
         "name: demo\n" + MODEL + "data:\n  sources:\n    - {kind: key_recall, documents: 1, length: 99,\n"
@@ -70,7 +71,8 @@ SINGLE: dict[str, tuple[str, int, int, int, str, str, str]] = {
         6, 44, 6, "data.sources.0.haystack.shufle", "unknown key", "did you mean `shuffle`?",
     ),
     "unknown kind": (
-        "name: demo\n" + MODEL + "data:\n  sources: [{kind: files, paths: [a]}]\n  chunker: {kind: overlp, length: 8}\n",
+        "name: demo\n" + MODEL +
+        "data:\n  sources: [{kind: files, paths: [a]}]\n  chunker: {kind: overlp, length: 8}\n",
         5, 19, 6, "data.chunker.kind", "no chunker of kind 'overlp'", "did you mean `overlap`?",
     ),
     "kind of another slot": (
@@ -175,7 +177,8 @@ SINGLE: dict[str, tuple[str, int, int, int, str, str, str]] = {
     "window that is no number": (
         "name: demo\nmodel: {config: {model_type: llama, max_position_embeddings: many}}\n"
         "tokenizer: {name_or_path: a}\nrope: {kind: yarn, factor: 2}\n" + DATA,
-        2, 62, 4, "model.config.max_position_embeddings", "needs a whole number above 0, got 'many'", "the window in tokens",
+        2, 62, 4, "model.config.max_position_embeddings",
+        "needs a whole number above 0, got 'many'", "the window in tokens",
     ),
     "both a model and a config": (
         "name: demo\nmodel: {name_or_path: a, config: {model_type: llama}}\ntokenizer: {name_or_path: a}\n" + DATA,
@@ -201,7 +204,8 @@ SINGLE: dict[str, tuple[str, int, int, int, str, str, str]] = {
         "name: demo\nresult: other\n" + MODEL + DATA, 2, 9, 5, "result", "no stage has this name", "the stages are demo"
     ),
     "no save_steps": (
-        "name: demo\n" + MODEL + DATA + "train: {save_steps: 0}\n", 6, 21, 1, "train.save_steps", "needs a number above 0", ""
+        "name: demo\n" + MODEL + DATA + "train: {save_steps: 0}\n", 6, 21, 1,
+        "train.save_steps", "needs a number above 0", ""
     ),
     "stages that are no list": (
         "name: demo\nstages: 5\n" + MODEL + DATA,
@@ -236,7 +240,8 @@ SINGLE: dict[str, tuple[str, int, int, int, str, str, str]] = {
     ),
     "from of the first": (
         "name: demo\nstages: [{name: a, from: b}, {name: b}]\n" + MODEL + DATA,
-        2, 26, 1, "stages.a.from", "no stage before it is named `b`", "it is the first; `from: model` is the model itself",
+        2, 26, 1, "stages.a.from", "no stage before it is named `b`",
+        "it is the first; `from: model` is the model itself",
     ),
 }  # fmt: skip
 
@@ -325,7 +330,8 @@ ODD = [
     "model: {config: 5}", "model: {config: {max_position_embeddings: 0}}", "model: {config: {1: 2}}",
     "data: {sources: {}}", "data: {sources: [5], chunker: 5, filters: 5}", "train: {max_length: [1]}",
     "train: {seed: x}", "train: {save_steps: []}", "train: {5: 6}", "5: 6", "'': x", "extends: []\nfoo: 1",
-    "stages: [{name: a, from: 5}]", "stages: [{name: a, from: a}]", "data: {sources: [{kind: key_recall, haystack: 5}]}",
+    "stages: [{name: a, from: 5}]", "stages: [{name: a, from: a}]",
+    "data: {sources: [{kind: key_recall, haystack: 5}]}",
     "data: {sources: [{kind: key_recall, haystack: {kind: key_recall, haystack: {kind: []}}}]}",
 ]  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 import pytest
@@ -24,11 +23,9 @@ def plain(parsed: yaml_core.Parsed) -> Any:
 
 
 def refused(text: str) -> str:
-    """Return what is said of a text that must be refused, and hold it to half a second of computing."""
-    start = time.process_time()
+    """Return what is said of a text that must be refused; one that were expanded would run into the timeout."""
     with pytest.raises(RecipeError) as caught:
         yaml_core.parse(text, "r.yaml")
-    assert time.process_time() - start < 0.5
     return caught.value.message
 
 
@@ -67,7 +64,7 @@ SCALARS = {
     "nan": "nan",
     "'1e-5'": "1e-5",
     '"5"': "5",
-    "１２": "１２",
+    "\uff11\uff12": "\uff11\uff12",
     "0x": "0x",
     "0o8": "0o8",
     "-0x1": "-0x1",

@@ -12,12 +12,12 @@ from xml.etree.ElementTree import fromstring
 import pytest
 
 from ctxkit.errors import CtxkitError, DiskError
-from ctxkit_report.page import write_report
-from ctxkit_report.terminal import summary
 from ctxkit_report.charts import loss_chart
 from ctxkit_report.collect import collect
 from ctxkit_report.comparison import compare
 from ctxkit_report.headline import headline
+from ctxkit_report.page import write_report
+from ctxkit_report.terminal import summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

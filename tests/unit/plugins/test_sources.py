@@ -267,7 +267,7 @@ def test_hub_loader_without_files(faults: Callable[..., Any], minimal: str) -> N
     assert fault.message == "the loader `json` needs `data_files`"
 
 
-HAYSTACK = [Document("".join(random.Random(0).choices("abcdefgh \n", k=400)), id="h")]  # noqa: S311 - no secret
+HAYSTACK = [Document("".join(random.Random(0).choices("abcdefgh \n", k=400)), id="h")]
 
 
 def recalls(**options: int) -> list[Document]:

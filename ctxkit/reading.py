@@ -1,0 +1,95 @@
+"""A recipe from the tree it was written in, which stays beside it to name the place of any value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
+
+from ctxkit.errors import Fault, RecipeError
+from ctxkit.layers import Node, merge
+from ctxkit.recipe import OVERLAID, Head, Recipe, Section, Stage
+from ctxkit.wording import worded
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ctxkit.registry import Registry
+
+S = TypeVar("S", bound=Section)
+
+
+@dataclass(frozen=True)
+class Located:
+    """A recipe with the tree it was read from, to name the place of any value."""
+
+    recipe: Recipe
+    head: Node
+    stages: dict[str, Node]
+    """The merged tree of each stage, by name."""
+    file: Path
+
+    def fault(self, stage: str | None, path: tuple[str | int, ...], message: str, hint: str = "") -> Fault:
+        """Return a fault at a path, within a stage or, for None, at the top."""
+        tree = self.stages[stage] if stage else self.head
+        node, _ = tree.nearest(path)
+        full = path if stage is None or len(self.stages) == 1 else ("stages", stage, *path)
+        return Fault(full, message, hint, node.origin)
+
+
+def build(tree: Node, registry: Registry, file: Path) -> Located:
+    """Return the recipe that a tree of values describes.
+
+    Raises:
+        RecipeError: with every fault: unknown keys and kinds, wrong types, missing values.
+    """
+    head_keys = {key: node for key, node in tree.value.items() if key not in (*OVERLAID, "stages")}
+    head_tree = Node(head_keys, tree.origin)
+    faults: list[Fault] = []
+    head = _validated(Head, head_tree, (), registry, faults)
+    stages: list[Stage] = []
+    trees: dict[str, Node] = {}
+    for path, merged in stage_trees(tree, faults):
+        stage = _validated(Stage, merged, path, registry, faults)
+        if stage is not None and stage.name in trees:
+            origin = merged.value["name"].origin
+            faults.append(Fault((*path, "name"), f"two stages are named {stage.name}", "rename one of them", origin))
+        elif stage is not None:
+            stages.append(stage)
+            trees[stage.name] = merged
+    if faults or head is None:
+        raise RecipeError(faults)
+    recipe = Recipe(stages=tuple(stages), **{name: getattr(head, name) for name in Head.model_fields})
+    return Located(recipe, head_tree, trees, file)
+
+
+def stage_trees(tree: Node, faults: list[Fault]) -> list[tuple[tuple[str | int, ...], Node]]:
+    """Return path and values of each stage, laid over the top of the recipe; add what is wrong with the list itself."""
+    top = Node({key: node for key, node in tree.value.items() if key in OVERLAID}, tree.origin)
+    stages = tree.value.get("stages")
+    if stages is None:
+        name = tree.value.get("name", Node("train", tree.origin))
+        return [((), merge(top, Node({"name": name}, tree.origin)))]
+    if not isinstance(stages.value, list) or not stages.value:
+        faults.append(Fault(("stages",), "needs a list of stages", "leave it out for a single one", stages.origin))
+        return []
+    found: list[tuple[tuple[str | int, ...], Node]] = []
+    for index, item in enumerate(stages.value):
+        if isinstance(item.value, dict):
+            found.append((("stages", index), merge(top, item)))
+        else:
+            faults.append(Fault(("stages", index), "a stage is a mapping with a `name`", origin=item.origin))
+    return found
+
+
+def _validated(
+    model: type[S], tree: Node, prefix: tuple[str | int, ...], registry: Registry, faults: list[Fault]
+) -> S | None:
+    try:
+        return model.model_validate(tree.plain(), context=registry.context)
+    except ValidationError as error:
+        # A list loses its items that are wrong, and pydantic then says, on top, that it is too short.
+        found = [details for details in error.errors() if details["type"] != "too_short" or not details["input"]]
+        faults.extend(worded(model, tree, prefix, details, registry) for details in found)
+        return None
