@@ -52,8 +52,8 @@ def load(file: Path, registry: Registry, host: Host, sets: tuple[str, ...] = ())
         raise RecipeError([*error.faults, *faults]) from None
     faults += [fault for rule in _RULES for fault in rule(located)]
     if not faults:
-        plain = {**located.recipe.model_dump(mode="json", by_alias=True)}
-        found = [fault for answer in host.ask("ctxkit_check", recipe=plain) for fault in answer or ()]
+        plain = located.recipe.model_dump(mode="json", by_alias=True)
+        found = [fault for _, answer in host.ask("ctxkit_check", recipe=plain) for fault in answer or ()]
         faults = [replace(fault, origin=fault.origin or tree.nearest(fault.path)[0].origin) for fault in found]
     if faults:
         raise RecipeError(faults)

@@ -17,7 +17,7 @@ from ctxkit import doctor as doctors
 from ctxkit import identity, listing
 from ctxkit import plan as plans
 from ctxkit.checks import load, warnings
-from ctxkit.errors import CtxkitError, ExitCode, Fault, RecipeError
+from ctxkit.errors import CtxkitError, ExitCode, Fault, Origin, RecipeError
 from ctxkit.host import Host
 from ctxkit.launch import rank
 from ctxkit.registry import Registry, collect
@@ -40,8 +40,9 @@ def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: t
 
         run_located(located, registry, host, directory, command=["ctxkit", *sys.argv[1:]])
     if rank() == 0:
-        for text in filter(None, host.ask("ctxkit_report", run_dir=directory.path)):
-            click.echo(text)
+        for _, text in host.ask("ctxkit_report", run_dir=directory.path):
+            if text:
+                click.echo(text)
         click.echo(f"model:  {directory.model(directory.status()['result'])}")
 
 
@@ -62,15 +63,25 @@ def validate(
             faults += error.faults
             continue
         _warn(located)
-        if deep:
-            from ctxkit.train import validate_deep
-
-            validate_deep(located)
+        if deep and (fault := _refused(located)):
+            faults.append(fault)
+            continue
         _say(f"{recipe} is a valid recipe: {len(located.recipe.stages)} stage(s)")
     if as_json:
         click.echo(json.dumps({"recipes": list(recipes), "faults": [asdict(fault) for fault in faults]}))
     if faults:
         raise RecipeError(faults)
+
+
+def _refused(located: Located) -> Fault | None:
+    """Return what the training libraries have against a recipe."""
+    from ctxkit.train import validate_deep
+
+    try:
+        validate_deep(located)
+    except CtxkitError as error:
+        return Fault((), error.message, error.hint, Origin(str(located.file)))
+    return None
 
 
 def plan(recipe: str, sets: tuple[str, ...], plugin_files: tuple[str, ...], *, as_json: bool) -> None:

@@ -67,8 +67,17 @@ class Host:
         loaded = (plugin for plugin in self.plugins if plugin.name == name and not plugin.fault)
         return next(loaded, Plugin(name, "registered by hand", ""))
 
-    def ask(self, hook: str, **values: object) -> Iterator[Any]:
-        """Yield what each plugin answers to a hook, in name order; one that fails is named.
+    def tell(self, hook: str, **values: object) -> None:
+        """Call a hook that wants no answer, in name order; a plugin that fails is named.
+
+        Raises:
+            CtxkitError: a plugin raised something else than one itself.
+        """
+        for _ in self.ask(hook, **values):
+            pass
+
+    def ask(self, hook: str, **values: object) -> Iterator[tuple[str, Any]]:
+        """Yield each plugin's name and what it answers to a hook, in name order; one that fails is named.
 
         Raises:
             CtxkitError: a plugin raised something else than one itself.
@@ -77,7 +86,7 @@ class Host:
             try:
                 answer = implementation.function(**{name: values[name] for name in implementation.argnames})
                 # A generator would fail only where it is read, and nobody would know whose it is.
-                yield list(answer) if isinstance(answer, Iterator) else answer
+                yield implementation.plugin_name, list(answer) if isinstance(answer, Iterator) else answer
             except CtxkitError:
                 raise
             except Exception as error:

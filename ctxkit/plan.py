@@ -32,8 +32,9 @@ def plan(located: Located) -> dict[str, Any]:
 
 def render(planned: dict[str, Any]) -> str:
     """Return the plan for a terminal."""
-    window = planned["original_window"] or "the window in its config"
-    lines = [f"{planned['name']}: {planned['model']}, {window} tokens before", ""]
+    original = planned["original_window"]
+    window = f"a window of {original} tokens" if original else "the window that its config says"
+    lines = [f"{planned['name']}: {planned['model']}, {window} before", ""]
     rows = [["stage", "from", "rope", "window", "chunk", "tokens/step", "steps", "tokens"]]
     rows += [[_shown(stage[key]) for key in _COLUMNS] for stage in planned["stages"]]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

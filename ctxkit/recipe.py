@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, PositiveInt
+from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
 from ctxkit.spec import CallbackSlot, ChunkerSlot, EvalSlot, FilterSlot, Options, RopeSlot, SourceSlot
 
+BYTES = 256
 MODEL = "model"
 """What `from` calls the model that the recipe starts with."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -49,6 +50,22 @@ class TokenizerTraining(Section):
     """Put at the end of every document."""
     pad_token: str = "<|pad|>"
     """Fills a batch; never trained on."""
+
+    @property
+    def special_tokens(self) -> list[str]:
+        """Those that are set."""
+        return [token for token in (self.bos_token, self.eos_token, self.pad_token) if token]
+
+    @property
+    def smallest(self) -> int:
+        """The least `vocab_size`: every byte, and the special tokens."""
+        return BYTES + len(self.special_tokens)
+
+    @model_validator(mode="after")
+    def _roomy(self) -> Self:
+        if self.vocab_size < self.smallest:
+            raise ValueError(f"needs a vocab_size of at least {self.smallest}: 256 bytes and the special tokens")
+        return self
 
 
 class TokenizerSection(Section):

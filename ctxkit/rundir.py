@@ -64,12 +64,13 @@ class RunDirectory:
         """
         file = self.path / "run.json"
         try:
-            return read_json(file)
+            found = read_json(file)
         except OSError as error:
             message = f"the run directory {self.path} cannot be used: {error.strerror}"
             raise DiskError(message, "choose another with --run-dir") from error
-        except ValueError as error:
-            raise DiskError(f"{file} is damaged: {error}", "choose another --run-dir") from error
+        if not found and file.exists():
+            raise DiskError(f"{file} is damaged", "choose another --run-dir")
+        return found
 
     def update(self, **values: object) -> None:
         """Write values into `run.json`."""
@@ -158,12 +159,12 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file, or an empty one where there is no file."""
+    """Return the JSON object in a file, or an empty one where there is no file or a damaged one."""
     try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return {}
-    return value
+    return value if isinstance(value, dict) else {}
 
 
 def wait_for(path: Path, seconds: float = 0.5) -> None:

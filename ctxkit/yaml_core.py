@@ -15,7 +15,7 @@ import yaml
 from ctxkit.errors import Fault, Origin, RecipeError
 
 MAX_BYTES = 1_000_000
-MAX_NODES = 20_000
+MAX_NODES = 10_000
 MAX_DEPTH = 50
 MAX_BITS = 64
 """In a whole number; no setting needs more, and Python takes seconds to read a million digits."""

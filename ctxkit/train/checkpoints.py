@@ -41,10 +41,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
 
 def _broken(checkpoint: Path) -> str:
     """Return why a checkpoint cannot be resumed, or an empty string."""
-    try:
-        sealed = read_json(checkpoint / SEAL)
-    except ValueError:
-        return f"{SEAL} is cut short"
+    sealed = read_json(checkpoint / SEAL)
     if not sealed:
         return "it was interrupted while it was written"
     for name, size in sealed["files"].items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def run_located(
 def _begin(located: Located, host: Host, directory: RunDirectory, used: dict[str, str], command: list[str]) -> None:
     """Write down what runs, with what, and tell the plugins."""
     plugins = {plugin.name: plugin.origin for plugin in host.plugins if not plugin.fault}
-    made = {**provenance.provenance(plugins, command), "from_plugins": _asked_provenance(host)}
+    made = {**provenance.provenance(plugins, command), "from_plugins": dict(host.ask("ctxkit_provenance"))}
     write_json(directory.path / "provenance.json", made)
     directory.update(
         name=located.recipe.name,
@@ -91,7 +91,7 @@ def _begin(located: Located, host: Host, directory: RunDirectory, used: dict[str
         command=" ".join(command),
         seed=seed(located.recipe.stages[0]),
     )
-    host.hook.ctxkit_run_started(event=RunStarted(directory.path, identity.plain(located.recipe)))
+    host.tell("ctxkit_run_started", event=RunStarted(directory.path, identity.plain(located.recipe)))
 
 
 def _run_stages(
@@ -116,7 +116,8 @@ def _run_stages(
             _record_stages(located, directory, context)
     if launch.rank() == 0:
         directory.update(status="done", error=None, exit_code=int(ExitCode.DONE))
-        host.hook.ctxkit_run_finished(event=RunFinished(directory.path, directory.model(recipe.result_stage.name)))
+        event = RunFinished(directory.path, directory.model(recipe.result_stage.name))
+        host.tell("ctxkit_run_finished", event=event)
     return directory
 
 
@@ -126,12 +127,6 @@ def _record_stages(located: Located, directory: RunDirectory, context: Context) 
     records = [read_json(directory.stage_record(name)) for name in names]
     window = context.original_max_position_embeddings
     directory.update(original_window=window, stages=[record for record in records if record])
-
-
-def _asked_provenance(host: Host) -> dict[str, Mapping[str, str]]:
-    """Return the facts that plugins want kept, by plugin name."""
-    implementations = host.hook.ctxkit_provenance.get_hookimpls()
-    return {implementation.plugin_name: implementation.function() for implementation in implementations}
 
 
 def _refuse_idle_devices(located: Located) -> None:

@@ -57,7 +57,7 @@ def run_stage(run: Run, stage: Stage) -> None:
     directory, context, recipe = run.directory, replace(run.context, seed=seed(stage)), run.located.recipe
     if launch.rank() == 0 and recipe.parent(stage) is None and recipe.model.name_or_path:
         _measure_model(run, stage, context)
-    if directory.stage_record(stage.name).exists():
+    if read_json(directory.stage_record(stage.name)):
         say(f"stage {stage.name}: already trained")
     else:
         _train(run, stage, context)
@@ -72,7 +72,7 @@ def run_stage(run: Run, stage: Stage) -> None:
     )
     if not finished.exists():
         event = StageFinished(directory.path, stage.name, directory.model(stage.name), reports)
-        run.host.hook.ctxkit_stage_finished(event=event)
+        run.host.tell("ctxkit_stage_finished", event=event)
         finished.touch()
 
 

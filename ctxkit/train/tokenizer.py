@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +13,12 @@ from ctxkit.errors import DataError
 from ctxkit.recipe import Recipe, TokenizerTraining
 from ctxkit.spec import Context, SourceOptions
 
-BYTES = 256
-
 
 def make_tokenizer(recipe: Recipe, context: Context, folder: Path) -> PreTrainedTokenizerBase:
     """Return the run's tokenizer, from its folder if it was made before.
 
     Raises:
-        DataError: it cannot be loaded, or the vocabulary to train is too small.
+        DataError: it cannot be loaded, or has no end-of-text token.
     """
     if (folder / "tokenizer_config.json").exists():
         return _loaded(str(folder), None)
@@ -34,6 +33,7 @@ def make_tokenizer(recipe: Recipe, context: Context, folder: Path) -> PreTrained
         raise DataError("the tokenizer has no end-of-text token", "documents could not be told apart; choose another")
     temporary = folder.with_name("tokenizer.tmp")
     tokenizer.save_pretrained(temporary)
+    shutil.rmtree(folder, ignore_errors=True)  # one without its config is not whole
     temporary.replace(folder)
     return tokenizer
 
@@ -47,12 +47,7 @@ def _loaded(name: str, revision: str | None) -> PreTrainedTokenizerBase:
 
 
 def _trained(training: TokenizerTraining, recipe: Recipe, context: Context) -> PreTrainedTokenizerFast:
-    special = [token for token in (training.bos_token, training.eos_token, training.pad_token) if token]
-    if training.vocab_size < BYTES + len(special):
-        least = BYTES + len(special)
-        raise DataError(
-            f"tokenizer.train.vocab_size {training.vocab_size} is less than {least}", "256 bytes and the rest"
-        )
+    special = training.special_tokens
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -63,7 +58,7 @@ def _trained(training: TokenizerTraining, recipe: Recipe, context: Context) -> P
         show_progress=False,
     )
     # With no room for merges there is nothing to learn from the text.
-    texts = _texts(recipe, context) if training.vocab_size > BYTES + len(special) else iter(())
+    texts = _texts(recipe, context) if training.vocab_size > training.smallest else iter(())
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

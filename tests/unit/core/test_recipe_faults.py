@@ -373,6 +373,7 @@ def test_scaling_of_an_earlier_stage_counts(load: Load) -> None:
 def test_lengths_at_the_limits_are_allowed(load: Load) -> None:
     """Chunks exactly as long as max_length and the extended window are right."""
     load("name: demo\nrope: {kind: yarn, factor: 2}\n" + FRESH + DATA + "train: {max_length: 128}\n")
+    load("name: demo\nrope: {kind: yarn, target_length: 64}\n" + FRESH + DATA, "data.chunker.length=64")
 
 
 def test_stages_lay_over_the_top(load: Load) -> None:

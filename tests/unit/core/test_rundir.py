@@ -162,11 +162,14 @@ def test_write_makes_folders_and_leaves_no_rest(tmp_path: Path) -> None:
 
 
 def test_read_json(tmp_path: Path) -> None:
-    """A file that is not there is an empty object; one that is cut short is an error."""
+    """A file that is not there, one that is cut short, and one that holds no object are all an empty object."""
     assert rundir.read_json(tmp_path / "nowhere.json") == {}
     (tmp_path / "cut.json").write_text('{"a": ')
-    with pytest.raises(ValueError, match="Expecting value"):
-        rundir.read_json(tmp_path / "cut.json")
+    assert rundir.read_json(tmp_path / "cut.json") == {}
+    (tmp_path / "list.json").write_text("[1]")
+    assert rundir.read_json(tmp_path / "list.json") == {}
+    (tmp_path / "whole.json").write_text('{"a": 1}')
+    assert rundir.read_json(tmp_path / "whole.json") == {"a": 1}
 
 
 def test_wait_for(tmp_path: Path) -> None:
