@@ -63,11 +63,12 @@ def run_located(
         wait_for(directory.path / "recipe.yaml")
         with stop.installed():
             return _run_stages(located, host, directory, used, stop)
-    with directory.locked(), stop.installed():
+    with directory.locked():
         directory.claim(identity.plain(located.recipe), used)
         try:
-            _begin(located, host, directory, used, command)
-            return _run_stages(located, host, directory, used, stop)
+            with stop.installed():
+                _begin(located, host, directory, used, command)
+                return _run_stages(located, host, directory, used, stop)
         except BaseException as error:
             if no_space(error, directory.path):
                 raise DiskError(

@@ -22,10 +22,16 @@ class StopSignal:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Handle the signals within, and put the old handlers back after."""
+        """Handle the signals within, and put the old handlers back after.
+
+        Raises:
+            StoppedError: a signal came, outside of `deferred`.
+        """
         old = {number: signal.signal(number, self._handle) for number in _CODES}
         try:
             yield
+        except KeyboardInterrupt as interrupt:
+            raise self.error() from interrupt
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
@@ -51,4 +57,5 @@ class StopSignal:
             signal.raise_signal(number)
         self.received = number
         if not self._deferred:
-            raise self.error()
+            # Not an `Exception`, which a library on the way up might take for a failure of its own and swallow.
+            raise KeyboardInterrupt
