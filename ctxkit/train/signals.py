@@ -31,6 +31,8 @@ class StopSignal:
         try:
             yield
         except KeyboardInterrupt as interrupt:
+            if not self.received:
+                raise
             raise self.error() from interrupt
         finally:
             for number, handler in old.items():
