@@ -154,6 +154,10 @@ def _steps(located: Located) -> Iterator[Fault]:
         steps = effective(sft_settings(located, stage), "save_steps")
         if isinstance(steps, int | float) and steps <= 0:
             yield located.fault(stage.name, ("train", "save_steps"), "needs a number above 0")
+        for field, least in _LEAST.items():
+            value = stage.train.get(field)
+            if isinstance(value, int | float) and value < least:
+                yield located.fault(stage.name, ("train", field), f"needs {least} or more, got {value}")
         if stage.train.get("save_total_limit") == 1:
             message = "a run killed while it saves would have no whole checkpoint left"
             yield located.fault(stage.name, ("train", "save_total_limit"), message, "keep 2 or more")
@@ -173,4 +177,6 @@ def _unscaled(located: Located, stage: Stage) -> Iterator[Fault]:
         )
 
 
+_LEAST = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "seed": 0, "data_seed": 0}
+"""The least value of a field whose mistakes TRL would only find in the middle of a step."""
 _RULES: tuple[Callable[[Located], Iterator[Fault]], ...] = (_model, _stages, _lengths, _weights, _steps)

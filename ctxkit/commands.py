@@ -17,7 +17,7 @@ from ctxkit import doctor as doctors
 from ctxkit import identity, listing
 from ctxkit import plan as plans
 from ctxkit.checks import load, warnings
-from ctxkit.errors import CtxkitError, ExitCode, Fault, Origin, RecipeError
+from ctxkit.errors import CtxkitError, ExitCode, Fault, Origin, RecipeError, StoppedError
 from ctxkit.host import Host
 from ctxkit.launch import rank
 from ctxkit.registry import Registry, collect
@@ -33,12 +33,12 @@ def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: t
     host, registry = _plugins(plugin_files)
     located = load(Path(recipe), registry, host, sets)
     directory = RunDirectory(Path(run_dir) if run_dir else Path("runs") / located.recipe.name)
-    if not _finished(directory, located, registry):
+    if not _finished(directory, located):
         _warn(located)
         _say("loading the training libraries ...")
         from ctxkit.train import run_located
 
-        run_located(located, registry, host, directory, command=["ctxkit", *sys.argv[1:]])
+        run_located(located, host, directory, command=["ctxkit", *sys.argv[1:]])
     if rank() == 0:
         for _, text in host.ask("ctxkit_report", run_dir=directory.path):
             if text:
@@ -114,8 +114,10 @@ def doctor(*, as_json: bool) -> ExitCode:
 def explain(error: BaseException) -> ExitCode:
     """Print what went wrong; with several processes all find the same fault, the first speaks, and all exit alike."""
     if isinstance(error, CtxkitError):
-        if rank() == 0:
-            _say(_styled("error: ", "red") + str(error))
+        # What another process than the first finds alone, nobody else would say.
+        alone = "" if rank() == 0 or isinstance(error, RecipeError | StoppedError) else f"process {rank()}: "
+        if rank() == 0 or alone:
+            click.echo(_styled("error: ", "red") + alone + str(error), err=True)
         return error.exit_code
     if isinstance(error, click.ClickException):
         error.show()
@@ -135,7 +137,7 @@ def _unforeseen(error: BaseException) -> ExitCode:
     with tempfile.NamedTemporaryFile("w", prefix="ctxkit-", suffix=".txt", delete=False, encoding="utf-8") as file:
         traceback.print_exception(error, file=file)
     said = " ".join(f"{type(error).__name__}: {error}".split())
-    _say(_styled("error: ", "red") + f"{said}\nThis was not foreseen; the traceback is in {file.name}")
+    click.echo(_styled("error: ", "red") + f"{said}\nThis was not foreseen; the traceback is in {file.name}", err=True)
     return ExitCode.FAILED
 
 
@@ -145,30 +147,29 @@ def _plugins(files: tuple[str, ...]) -> tuple[Host, Registry]:
     for file in files:
         host.load_file(Path(file))
     registry = collect(host)
-    if rank() == 0:
-        for problem in (*doctors.foreign(), *registry.faults):
-            _say(_styled("warning: ", "yellow") + problem)
+    for problem in (*doctors.foreign(), *registry.faults):
+        _say(_styled("warning: ", "yellow") + problem)
     return host, registry
 
 
 def _warn(located: Located) -> None:
-    if rank() == 0:
-        for fault in warnings(located):
-            _say(_styled("note: ", "yellow") + fault.render())
+    for fault in warnings(located):
+        _say(_styled("note: ", "yellow") + fault.render())
 
 
-def _finished(directory: RunDirectory, located: Located, registry: Registry) -> bool:
+def _finished(directory: RunDirectory, located: Located) -> bool:
     """Say so if this very recipe is finished in a run directory."""
     if directory.status().get("status") != "done":
         return False
-    if not directory.claim(identity.plain(located.recipe), identity.components(located.recipe, registry)):
+    if not directory.holds(identity.plain(located.recipe), identity.components(located.recipe)):
         return False
     _say(f"{located.recipe.name} is finished; nothing was redone.")
     return True
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    if rank() == 0:
+        click.echo(text, err=True)
 
 
 def _styled(text: str, colour: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from ctxkit.provenance import source_hash
-from ctxkit.registry import Registry, kind_of
+from ctxkit.registry import kind_of
 from ctxkit.spec import Component
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ def plain(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", by_alias=True)
 
 
-def components(recipe: Recipe, registry: Registry) -> dict[str, str]:
-    """Return the hash of the source of every component that a recipe trains with, by `slot:kind (plugin)`."""
+def components(recipe: Recipe) -> dict[str, str]:
+    """Return the hash of the source of every component that a recipe trains with, by `slot:kind`."""
     found = {}
     stages = tuple(stage.model_copy(update={"evals": ()}) for stage in recipe.stages)
     for options in used(recipe.model_copy(update={"stages": stages})):
         cls = type(options)
         slot, kind = cls.slot, kind_of(cls)
-        found[f"{slot}:{kind} ({registry.origins[slot, kind].origin})"] = source_hash(cls)
+        found[f"{slot}:{kind}"] = source_hash(cls)
     return dict(sorted(found.items()))
 
 

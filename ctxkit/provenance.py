@@ -52,7 +52,10 @@ def provenance(plugins: dict[str, str], command: list[str]) -> dict[str, Any]:
 
 def source_hash(cls: type[Component]) -> str:
     """Return the hash of all Python files of the top package, or of the one file, that an options class comes from."""
-    top = sys.modules[cls.__module__.partition(".")[0]]
+    parts = cls.__module__.split(".")
+    names = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+    # A namespace package has no file; several distributions may share it.
+    top = next(module for name in names if getattr(module := sys.modules[name], "__file__", None))
     file = Path(inspect.getfile(top))
     files = sorted(file.parent.rglob("*.py")) if hasattr(top, "__path__") else [file]
     digest = hashlib.sha256()

@@ -40,7 +40,7 @@ class ModelSection(Section):
 
 
 class TokenizerTraining(Section):
-    """A byte-level BPE tokenizer, trained on the documents of the first stage."""
+    """A byte-level BPE tokenizer, trained on the documents of every stage."""
 
     vocab_size: PositiveInt
     """Tokens, special ones included; 256 bytes plus the special tokens gives a pure byte tokenizer."""

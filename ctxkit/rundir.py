@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_CHANGES_SHOWN = 10
+PATIENCE_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -99,22 +101,21 @@ class RunDirectory:
                 ) from None
             yield
 
-    def claim(self, recipe: Mapping[str, Any], components: Mapping[str, str]) -> bool:
-        """Write the resolved recipe into a new directory, or make sure that an old one was made by the same.
+    def holds(self, recipe: Mapping[str, Any], components: Mapping[str, str]) -> bool:
+        """Return whether the recipe written here is this one; False for a new directory, or for other evals.
 
-        Evals and descriptions may change: what is measured does not change what was trained. `components` holds the
-        hash of the source of every component that the recipe uses. Returns whether nothing changed at all.
+        Evals, descriptions and how often to log or save may change: they do not change what is trained. `components`
+        holds the hash of the source of every component that the recipe trains with.
 
         Raises:
-            ResumeError: the recipe or a component changed; names each change.
+            ResumeError: what is trained changed; names each change.
         """
-        file, wanted = self.path / "recipe.yaml", json.loads(json.dumps(recipe))
+        file = self.path / "recipe.yaml"
         if not file.exists():
             if self.status() or any(self.path.glob("stages/*")):
                 raise ResumeError(f"{self.path} holds another run, without its recipe", "choose another --run-dir")
-            _write_recipe(file, wanted)
             return False
-        old = _plain(yaml_core.parse(file.read_text(encoding="utf-8"), str(file)))
+        old, wanted = _plain(yaml_core.parse(file.read_text(encoding="utf-8"), str(file))), _as_json(recipe)
         changes = [
             *_changes(_trained(old), _trained(wanted)),
             *_component_changes(self.status().get("components", {}), components),
@@ -126,18 +127,39 @@ class RunDirectory:
                 "\n  ".join([f"{self.path} holds a run of another recipe:", *shown, *more]),
                 "undo the change to continue that run, or start a new one with --run-dir",
             )
-        if old != wanted:
-            _write_recipe(file, wanted)
         return bool(old == wanted)
 
+    def claim(self, recipe: Mapping[str, Any], components: Mapping[str, str]) -> None:
+        """Write the resolved recipe, unless the directory holds a run of another one; only under the lock.
 
-def _write_recipe(file: Path, recipe: dict[str, Any]) -> None:
-    write_text(file, yaml_core.dump(recipe))
+        Raises:
+            ResumeError: it does.
+        """
+        if self.holds(recipe, components):
+            return
+        if self.status():
+            # First: killed in between, the run must not look finished with evals that were not made.
+            self.update(status="running")
+        write_text(self.path / "recipe.yaml", yaml_core.dump(_as_json(recipe)))
+
+
+FREE = frozenset(
+    ("save_steps", "save_strategy", "save_total_limit", "logging_steps", "logging_strategy", "logging_first_step")
+) | {"report_to", "run_name"}
+"""Fields of SFTConfig that may change under a run: they decide what is written, not what is trained."""
+
+
+def _as_json(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(json.dumps(recipe))
+    return values
 
 
 def _trained(recipe: dict[str, Any]) -> dict[str, Any]:
     """Return what of a recipe decides on the trained weights, its stages by name."""
-    stages = {stage["name"]: {key: stage[key] for key in stage if key != "evals"} for stage in recipe["stages"]}
+    stages = {}
+    for stage in recipe["stages"]:
+        train = {key: value for key, value in (stage["train"] or {}).items() if key not in FREE}
+        stages[stage["name"]] = {**{key: stage[key] for key in stage if key != "evals"}, "train": train}
     order = {"order of stages": list(stages)}
     return {**{key: value for key, value in recipe.items() if key != "description"}, "stages": stages, **order}
 
@@ -169,8 +191,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def wait_for(path: Path, seconds: float = 0.5) -> None:
     """Wait until the first process has written a file; its launcher ends this process should that one fail."""
+    began, said = time.monotonic(), False
     while not path.exists():
         time.sleep(seconds)
+        if not said and time.monotonic() - began > PATIENCE_SECONDS:
+            said = True
+            print(f"still waiting for {path}; every process must see the same run directory", file=sys.stderr)  # noqa: T201
 
 
 def _plain(parsed: yaml_core.Parsed) -> Any:

@@ -61,7 +61,7 @@ class StageFinished:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """Every stage is finished and the report is written."""
+    """Every stage is finished; the reports come next."""
 
     run_dir: Path
     model_dir: Path

@@ -154,7 +154,7 @@ class RopeOptions(Component):
     """Options of a RoPE scaler: how the rotary frequencies change. State `factor` or `target_length`."""
 
     slot: ClassVar[str] = "rope"
-    factor: float | None = Field(default=None, ge=1)
+    factor: float | None = Field(default=None, ge=1, le=100_000)
     """Target window divided by the original window."""
     target_length: PositiveInt | None = None
     """Target window in tokens; the factor follows from it."""
@@ -192,6 +192,13 @@ class EvalOptions(Component):
     """Options of an eval: what is measured on a finished stage."""
 
     slot: ClassVar[str] = "eval"
+
+    def check(self, context: Context) -> None:
+        """Find out before anything is trained whether this can be measured; the tokenizer is there, a model is not.
+
+        Raises:
+            CtxkitError: it cannot, with the reason.
+        """
 
     def build(self, context: Context) -> Eval:
         """Return a function from a model and its tokenizer to a report."""

@@ -110,27 +110,39 @@ def _prepare(
     documents = filtered(source.build(own), [options.build(own) for options in data.filters], counts)
     stream = data.chunker.build(own)(_counted(encoded(documents, _tokenizer(context)), ledger))
     chunks = iter(context.track(stream, f"data: {source.kind}", 0))
-    trained = 0
-    while budget is None or trained < budget:
+    exhausted, trained = False, 0
+    while not exhausted and (budget is None or trained < budget):
         chunk = next(chunks, None)
-        if chunk is None:
-            break
-        writer.write(chunk)
-        trained += writer.trained[-1]
+        exhausted = chunk is None
+        if chunk is not None:
+            writer.write(chunk)
+            trained += writer.trained[-1]
     writer.close()
     if ledger.documents == 0 and not counts and budget != 0:
         raise DataError(
             f"data.sources.{index} (kind {ledger.kind}) yields no documents", "check its paths and patterns"
+        )
+    lost = ledger.tokens_read - sum(writer.first) - sum(dropped.values())
+    if exhausted and lost:
+        raise DataError(
+            f"the chunker {data.chunker.kind} left out {lost} of {ledger.tokens_read} tokens without saying so",
+            "what it leaves out it must pass to context.dropped",
         )
     ledger.dropped, ledger.filtered_documents = dict(dropped), dict(counts)
     return ledger, writer
 
 
 def _counted(documents: Iterable[EncodedDocument], ledger: SourceLedger) -> Iterator[EncodedDocument]:
-    for document in documents:
+    seen: set[str] = set()
+    for encoded_document in documents:
         ledger.documents += 1
-        ledger.tokens_read += len(document.input_ids)
-        yield document
+        ledger.tokens_read += len(encoded_document.input_ids)
+        document = encoded_document.document
+        if document.id in seen:
+            # Spans name documents by their ids, and the ledger counts by spans.
+            document = replace(document, id=f"{document.id}#{ledger.documents}")
+        seen.add(document.id)
+        yield replace(encoded_document, document=document)
 
 
 def _shares(data: DataSection) -> list[float]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ctxkit.errors import CtxkitError, DataError
@@ -35,27 +37,43 @@ def validate_deep(located: Located) -> None:
 
 
 def check_sources(recipe: Recipe, context: Context) -> None:
-    """Read the first document of every source, those of the evals included: none should be missed after training.
+    """Read the first document of every source, and ask every eval: nothing should be missed only after training.
+
+    Without a tokenizer in the context the sources of evals are read like the others, and no more.
 
     Raises:
-        CtxkitError: a source cannot be read, or has none.
+        CtxkitError: a source cannot be read or has no documents, or an eval cannot be made.
     """
     for stage in recipe.stages:
-        parts = [(f"data.sources.{index}", source) for index, source in enumerate(stage.data.sources)]
+        for index, source in enumerate(stage.data.sources):
+            with _placed(f"stage {stage.name}, data.sources.{index} (kind {source.kind})"):
+                _first_document(context, source)
         for index, options in enumerate(stage.evals):
-            parts += [
-                (f"evals.{index}", used_source)
-                for used_source in used(options)
-                if isinstance(used_source, SourceOptions)
-            ]
-        for where, source in parts:
-            _first_document(context, source, f"stage {stage.name}, {where} (kind {source.kind})")
+            for source in (part for part in used(options) if isinstance(part, SourceOptions)):
+                with _placed(f"stage {stage.name}, evals.{index} (kind {source.kind})"):
+                    _first_document(context, source)
+    if context.tokenizer is not None:
+        _check_evals(recipe, context)
 
 
-def _first_document(context: Context, source: SourceOptions, where: str) -> None:
+def _check_evals(recipe: Recipe, context: Context) -> None:
+    distinct = {options.model_dump_json(): (stage, index, options) for stage in reversed(recipe.stages)
+                for index, options in enumerate(stage.evals)}  # fmt: skip
+    for stage, index, options in distinct.values():
+        with _placed(f"stage {stage.name}, evals.{index} (kind {options.kind})"):
+            options.check(context)
+
+
+def _first_document(context: Context, source: SourceOptions) -> None:
+    if next(iter(source.build(context)), None) is None:
+        raise DataError("it yields no documents", "check its paths and patterns")
+
+
+@contextmanager
+def _placed(where: str) -> Iterator[None]:
+    """Put the place into the message of an error."""
     try:
-        if next(iter(source.build(context)), None) is None:
-            raise DataError("it yields no documents", "check its paths and patterns")
+        yield
     except CtxkitError as error:
         error.message = f"{where}: {error.message}"
         raise

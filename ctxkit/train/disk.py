@@ -28,14 +28,24 @@ def preflight(model: PreTrainedModel, args: SFTConfig, folder: Path) -> None:
     """
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    checkpoints = 0 if args.save_strategy == SaveStrategy.NO else (args.save_total_limit or 1) + 1
+    checkpoints = _kept(args) + 1 if args.save_strategy != SaveStrategy.NO else 0
     needed = int(MARGIN * (checkpoints * (weights + ADAM_STATES * trained) + weights))
-    free = shutil.disk_usage(folder).free
+    # What an earlier attempt of this stage saved is part of what is needed.
+    saved = sum(file.stat().st_size for file in Path(str(args.output_dir)).rglob("*") if file.is_file())
+    free = shutil.disk_usage(folder).free + saved
     if needed > free:
         raise DiskError(
             f"{folder} has {free / 1e9:.2f} GB free, and the checkpoints of a stage need about {needed / 1e9:.2f} GB",
             "free some, choose another --run-dir, or lower train.save_total_limit",
         )
+
+
+def _kept(args: SFTConfig) -> int:
+    """Return how many checkpoints of a stage stay: the limit, or all, where their number is known beforehand."""
+    if args.save_total_limit:
+        return int(args.save_total_limit)
+    known = args.save_strategy == SaveStrategy.STEPS and args.max_steps > 0 and args.save_steps >= 1
+    return max(int(args.max_steps // args.save_steps), 1) if known else 1
 
 
 def no_space(error: BaseException, folder: Path) -> bool:

@@ -67,9 +67,12 @@ def on_device(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def load_saved(folder: Path, rope: ExtendedRope | None) -> PreTrainedModel:
+def load_saved(folder: Path, rope: ExtendedRope | None, attn_implementation: str | None) -> PreTrainedModel:
     """Return the model saved in a folder, its rotary frequencies compared with what the recipe asked for."""
     config = AutoConfig.from_pretrained(folder)
-    model = make_model(ModelRequest(folder.parent.name, config, str(folder), {"dtype": "auto"}))
+    load = {"dtype": "auto"}
+    if attn_implementation:
+        load["attn_implementation"] = attn_implementation
+    model = make_model(ModelRequest(folder.parent.name, config, str(folder), load))
     check_rope(model, rope)
     return on_device(model)

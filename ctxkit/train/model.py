@@ -88,17 +88,19 @@ def request_model(recipe: Recipe, stage: Stage, weights: Path | None, config: Pr
 
 def make_model(request: ModelRequest) -> PreTrainedModel:
     """Return the model that a request asks for, with random weights where it names none."""
-    if request.weights is None:
-        # A fresh model was never saved in any type, so `auto` means transformers' own default.
-        load = {name: value for name, value in request.load.items() if value != "auto"}
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(request.config, **load)
-        return model
     try:
+        if request.weights is None:
+            # A fresh model was never saved in any type, so `auto` means transformers' own default.
+            load = {name: value for name, value in request.load.items() if value != "auto"}
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(request.config, **load)
+            return model
         loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             request.weights, config=request.config, **request.load
         )
-    except OSError as error:
-        raise CtxkitError(f"the model {request.weights} cannot be loaded: {error}") from error
+    except (OSError, ImportError, ValueError, TypeError, ZeroDivisionError, RuntimeError) as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        what = f"the model {request.weights} cannot be loaded" if request.weights else "no model can be made"
+        raise CtxkitError(f"{what}: {said}", "see `model` in the recipe", exit_code=ExitCode.RECIPE) from error
     return loaded
 
 

@@ -15,7 +15,7 @@ from ctxkit.errors import CtxkitError, DiskError, ExitCode, StoppedError
 from ctxkit.host import Host
 from ctxkit.reading import Located
 from ctxkit.recipe import MODEL
-from ctxkit.registry import Registry, collect
+from ctxkit.registry import collect
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed, tokens_per_step
 from ctxkit.spec import Context, RunFinished, RunStarted
@@ -26,7 +26,7 @@ from ctxkit.train.progress import say, track
 from ctxkit.train.signals import StopSignal
 from ctxkit.train.stage import Run, run_stage
 from ctxkit.train.tokenizer import make_tokenizer
-from ctxkit.train.trainer import CoreHooks
+from ctxkit.train.trainer import CoreHooks, sft_config
 
 
 def run(recipe: str | Path, run_dir: str | Path | None = None, sets: Sequence[str] = ()) -> RunDirectory:
@@ -36,15 +36,12 @@ def run(recipe: str | Path, run_dir: str | Path | None = None, sets: Sequence[st
         CtxkitError: with `exit_code` saying what kind of thing went wrong.
     """
     host = Host()
-    registry = collect(host)
-    located = checks.load(Path(recipe), registry, host, tuple(sets))
+    located = checks.load(Path(recipe), collect(host), host, tuple(sets))
     directory = RunDirectory(Path(run_dir) if run_dir else Path("runs") / located.recipe.name)
-    return run_located(located, registry, host, directory, command=["ctxkit.train.run", str(recipe), *sets])
+    return run_located(located, host, directory, command=["ctxkit.train.run", str(recipe), *sets])
 
 
-def run_located(
-    located: Located, registry: Registry, host: Host, directory: RunDirectory, command: list[str]
-) -> RunDirectory:
+def run_located(located: Located, host: Host, directory: RunDirectory, command: list[str]) -> RunDirectory:
     """Run a checked recipe in a run directory; finished work is kept, an interrupted stage goes on at its checkpoint.
 
     Raises:
@@ -58,7 +55,7 @@ def run_located(
     transformers.utils.logging.disable_progress_bar()
     host.register(CoreHooks(), "core")
     stop = StopSignal()
-    used = identity.components(located.recipe, registry)
+    used = identity.components(located.recipe)
     if launch.rank() != 0:
         wait_for(directory.path / "recipe.yaml")
         with stop.installed():
@@ -82,7 +79,9 @@ def _begin(located: Located, host: Host, directory: RunDirectory, used: dict[str
     """Write down what runs, with what, and tell the plugins."""
     plugins = {plugin.name: plugin.origin for plugin in host.plugins if not plugin.fault}
     made = {**provenance.provenance(plugins, command), "from_plugins": dict(host.ask("ctxkit_provenance"))}
-    write_json(directory.path / "provenance.json", made)
+    before = read_json(directory.path / "provenance.json")
+    earlier = [*before.pop("earlier_attempts", []), before] if before else []
+    write_json(directory.path / "provenance.json", {**made, "earlier_attempts": earlier})
     directory.update(
         name=located.recipe.name,
         description=located.recipe.description,
@@ -100,6 +99,9 @@ def _run_stages(
 ) -> RunDirectory:
     """Run every stage in order, then write the report."""
     recipe, first = located.recipe, located.recipe.stages[0]
+    if launch.world_size() > 1:
+        # Building it joins the processes, which must not wait for one another while the first one prepares.
+        sft_config(located, first, directory.stage(first.name) / "checkpoints")
     context = Context(seed=seed(first), track=track)
     if launch.rank() != 0:
         wait_for(directory.tokenizer)

@@ -13,7 +13,7 @@ _CODES = {signal.SIGTERM: ExitCode.PREEMPTED, signal.SIGUSR1: ExitCode.PREEMPTED
 
 
 class StopSignal:
-    """Remember the first SIGTERM, SIGUSR1 or SIGINT; a second one ends the process as it would without us."""
+    """Remember the first SIGTERM, SIGUSR1 or SIGINT; a second Ctrl-C ends the process as it would without us."""
 
     def __init__(self) -> None:
         """Start with nothing received."""
@@ -54,6 +54,8 @@ class StopSignal:
         return StoppedError(said, "type the same command to continue", exit_code=_CODES[signal.Signals(self.received)])
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.received and number != signal.SIGINT:
+            return  # a launcher passes on what the scheduler sent to every process already
         if self.received:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

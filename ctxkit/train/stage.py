@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from ctxkit import launch
-from ctxkit.errors import CtxkitError, DataError, ResumeError
+from ctxkit.errors import CtxkitError, DataError, ExitCode, ResumeError
 from ctxkit.host import Host
 from ctxkit.reading import Located
-from ctxkit.recipe import MODEL, Stage
+from ctxkit.recipe import MODEL, Recipe, Stage
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
 from ctxkit.spec import Context, StageFinished, TrainerRequest
@@ -55,8 +55,8 @@ class Run:
 def run_stage(run: Run, stage: Stage) -> None:
     """Train and evaluate one stage, or what of it is not finished."""
     directory, context, recipe = run.directory, replace(run.context, seed=seed(stage)), run.located.recipe
-    if launch.rank() == 0 and recipe.parent(stage) is None and recipe.model.name_or_path:
-        _measure_model(run, stage, context)
+    if launch.rank() == 0 and stage is _first_ancestor(recipe) and recipe.model.name_or_path:
+        _measure_model(run)
     if read_json(directory.stage_record(stage.name)):
         say(f"stage {stage.name}: already trained")
     else:
@@ -67,17 +67,30 @@ def run_stage(run: Run, stage: Stage) -> None:
         wait_for(finished)
         return
     rope = rope_in_force(recipe, stage, context)
-    reports = evaluate(
-        stage.name, stage.evals, directory, lambda: load_saved(directory.model(stage.name), rope), context
-    )
+    attention = recipe.model.attn_implementation
+
+    def load() -> PreTrainedModel:
+        return load_saved(directory.model(stage.name), rope, attention)
+
+    # With the seed of the run, not of the stage: every model is asked the same.
+    reports = evaluate(stage.name, stage.evals, directory, load, run.context)
     if not finished.exists():
         event = StageFinished(directory.path, stage.name, directory.model(stage.name), reports)
         run.host.tell("ctxkit_stage_finished", event=event)
         finished.touch()
 
 
-def _measure_model(run: Run, stage: Stage, context: Context) -> None:
-    """Measure the model that the recipe starts with, before any training, as the stages that start from it will be."""
+def _first_ancestor(recipe: Recipe) -> Stage:
+    """Return the stage that starts from the model, on the way to the result."""
+    stage = recipe.result_stage
+    while (parent := recipe.parent(stage)) is not None:
+        stage = parent
+    return stage
+
+
+def _measure_model(run: Run) -> None:
+    """Measure the model that the recipe starts with, before any training, as the result will be."""
+    stage, context = run.located.recipe.result_stage, run.context
     request = request_model(run.located.recipe, stage, None, run.config)
     evaluate(
         MODEL, stage.evals, run.directory, lambda: on_device(run.host.hook.ctxkit_make_model(request=request)), context
@@ -140,7 +153,12 @@ def _trainer(run: Run, stage: Stage, context: Context, args: SFTConfig, dataset:
     if rope:
         tokenizer.model_max_length = rope.window
     request = TrainerRequest(stage.name, model, args, dataset, tokenizer, _callbacks(run, stage, context))
-    trainer: SFTTrainer = run.host.hook.ctxkit_make_trainer(request=request)
+    try:
+        trainer: SFTTrainer = run.host.hook.ctxkit_make_trainer(request=request)
+    except (ImportError, ValueError, TypeError, RuntimeError) as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        message = f"the trainer of stage {stage.name} refuses its arguments: {said}"
+        raise CtxkitError(message, "see `train` in the recipe", exit_code=ExitCode.RECIPE) from error
     quiet(trainer)
     return trainer
 
@@ -192,8 +210,7 @@ def _save(trainer: SFTTrainer, directory: RunDirectory, stage: Stage) -> None:
         if not any(temporary.glob("*.safetensors")):
             raise CtxkitError(
                 f"the trainer saved no whole model of stage {stage.name}; its last checkpoint is kept",
-                "under FSDP set train.fsdp_config.state_dict_type to FULL_STATE_DICT, under DeepSpeed ZeRO-3 set "
-                "stage3_gather_16bit_weights_on_model_save, and type the command again",
+                "DeepSpeed ZeRO-3 needs stage3_gather_16bit_weights_on_model_save in its configuration",
             )
         # One that is there was never recorded as finished: a kill came between this line and the record.
         shutil.rmtree(directory.model(stage.name), ignore_errors=True)

@@ -29,7 +29,7 @@ def sft_config(located: Located, stage: Stage, output_dir: Path) -> SFTConfig:
         # Without it several processes would each train a model of their own, and bf16 would be tried.
         values.setdefault("use_cpu", True)
     try:
-        return SFTConfig(output_dir=str(output_dir), **values)
+        config = SFTConfig(output_dir=str(output_dir), **values)
     except (ValueError, TypeError, AttributeError, ImportError) as error:
         said = " ".join(str(error).split())
         node, _ = located.stages[stage.name].nearest(("train",))
@@ -37,6 +37,11 @@ def sft_config(located: Located, stage: Stage, output_dir: Path) -> SFTConfig:
             ("stages", stage.name, "train"), f"SFTConfig refuses these values: {said}", origin=node.key_origin
         )
         raise RecipeError([fault]) from error
+    kind = (getattr(config, "fsdp_plugin_args", None) or {}).get("state_dict_type", "FULL_STATE_DICT")
+    if config.fsdp and kind != "FULL_STATE_DICT":
+        message = f"with a state_dict_type of {kind} no whole model could be saved at the end of the stage"
+        raise RecipeError([located.fault(stage.name, ("train", "fsdp_config"), message, "leave it out")])
+    return config
 
 
 class CoreHooks:

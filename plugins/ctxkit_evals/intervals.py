@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 Z = 1.959963984540054
@@ -24,12 +26,21 @@ def wilson(successes: int, count: int) -> tuple[float, float]:
     return (0.0 if successes == 0 else centre - spread), (1.0 if successes == count else centre + spread)
 
 
-def bootstrap_perplexity(sums: NDArray[np.float64], tokens: int, seed: int) -> tuple[float, float]:
-    """Return the percentile interval of `exp(sum / tokens)` over documents drawn with replacement.
+def bootstrap_perplexity(
+    sums: NDArray[np.float64], tokens: int, documents: Sequence[str], seed: int
+) -> tuple[float, float]:
+    """Return the percentile interval of `exp(mean loss)` over documents drawn with replacement.
 
-    `sums` holds the summed negative log-likelihood of each document, in nats; every one has the same count of tokens.
+    `sums` holds the summed negative log-likelihood of each window in nats; every window has the same count of tokens.
+    Windows of one document, named alike in `documents`, are drawn together, because they are not independent. With a
+    single document its windows are drawn instead, and the interval says nothing about other documents.
     """
-    generator = np.random.default_rng(seed)
-    drawn = generator.integers(len(sums), size=(RESAMPLES, len(sums)))
-    low, high = np.percentile(np.exp(sums[drawn].mean(axis=1) / tokens), (2.5, 97.5))
+    names, owner = np.unique(np.asarray(documents), return_inverse=True)
+    if len(names) == 1:
+        names, owner = np.arange(len(sums)), np.arange(len(sums))
+    by_document = np.bincount(owner, weights=sums, minlength=len(names))
+    counts = np.bincount(owner, minlength=len(names)) * tokens
+    drawn = np.random.default_rng(seed).integers(len(names), size=(RESAMPLES, len(names)))
+    means = by_document[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.percentile(np.exp(means), (2.5, 97.5))
     return float(low), float(high)

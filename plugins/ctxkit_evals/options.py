@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from ctxkit.spec import Context, Eval, EvalOptions, SourceSlot
+from ctxkit.spec import Context, EvalOptions, SourceSlot
+
+if TYPE_CHECKING:
+    from ctxkit_evals.passkey import Passkey
+    from ctxkit_evals.perplexity import Perplexity
 
 Length = Annotated[int, Field(ge=8)]
 Depth = Annotated[float, Field(ge=0, le=1)]
@@ -25,7 +29,18 @@ class PerplexityOptions(EvalOptions):
     batch_size: PositiveInt = 4
     """Windows measured at once."""
 
-    def build(self, context: Context) -> Eval:
+    @model_validator(mode="after")
+    def _distinct(self) -> PerplexityOptions:
+        if len(set(self.lengths)) < len(self.lengths):
+            raise ValueError("a length is stated twice")
+        return self
+
+    def check(self, context: Context) -> None:
+        """Choose the windows: some document must be long enough."""
+        if context.tokenizer is not None:
+            self.build(context).chosen(context.tokenizer)
+
+    def build(self, context: Context) -> Perplexity:
         """Return the measurement."""
         from ctxkit_evals.perplexity import Perplexity
 
@@ -47,7 +62,7 @@ class PasskeyOptions(EvalOptions):
     """Held-out documents around the key."""
     lengths: tuple[Length, ...] = Field(min_length=1)
     """Context lengths in tokens: prompt and answer together are exactly this long."""
-    depths: tuple[Depth, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    depths: tuple[Depth, ...] = Field(default=(0.0, 0.25, 0.5, 0.75, 1.0), min_length=1)
     """Where in the text the key stands: 0 is the front, 1 is right before the question."""
     samples: PositiveInt = 20
     """Prompts for each length and depth."""
@@ -62,9 +77,16 @@ class PasskeyOptions(EvalOptions):
     def _stated(self) -> PasskeyOptions:
         if "{key}" not in self.needle:
             raise ValueError("the needle must hold `{key}`")
+        if len(set(self.lengths)) < len(self.lengths) or len(set(self.depths)) < len(self.depths):
+            raise ValueError("a length or a depth is stated twice")
         return self
 
-    def build(self, context: Context) -> Eval:
+    def check(self, context: Context) -> None:
+        """Make the prompts: needle and question must fit every length, and the haystack be large enough."""
+        if context.tokenizer is not None:
+            list(self.build(context).prompts(context.tokenizer))
+
+    def build(self, context: Context) -> Passkey:
         """Return the measurement."""
         from ctxkit_evals.passkey import Passkey, Wording
 

@@ -102,7 +102,7 @@ class Passkey:
         generator: random.Random,
     ) -> Prompt:
         key = "".join(generator.choices("0123456789", k=DIGITS))
-        needle = _ids(tokenizer, self.wording.needle.format(key=key))
+        needle = _ids(tokenizer, self.wording.needle.replace("{key}", key))
         question = _ids(tokenizer, self.wording.question)
         answer = _answer(tokenizer, self.wording.question, question, key)
         begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]

@@ -30,6 +30,8 @@ class Window:
 
     ids: list[int]
     document_id: str
+    id: str
+    """Document and end, the same for the same window."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Perplexity:
 
     def __call__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> EvalReport:
         """Return perplexity over whole windows and over their last quarters, for each length."""
-        windows = self._windows(tokenizer)
+        windows = self.chosen(tokenizer)
         batches = [
             (length, windows[start : start + self.batch_size])
             for length in self.lengths
@@ -63,33 +65,35 @@ class Perplexity:
             rows = np.stack(losses[length])
             tail = rows[:, -(length // TAIL) :]
             measurements += [
-                self._measured("perplexity", length, rows),
-                self._measured("perplexity_tail", length, tail),
+                self._measured("perplexity", length, rows, windows),
+                self._measured("perplexity_tail", length, tail, windows),
             ]
-            samples += [
-                Sample(window.document_id, length, float(row.mean())) for window, row in zip(windows, rows, strict=True)
-            ]
+            samples += [Sample(window.id, length, float(row.mean())) for window, row in zip(windows, rows, strict=True)]
         metadata: dict[str, str | int | float] = {
             "seed": self.seed,
-            "interval": "bootstrap 95 % over windows",
+            "interval": "bootstrap 95 % over documents",
+            "documents": len({window.document_id for window in windows}),
             "sample_score": "mean nats a token",
         }
         return EvalReport("perplexity", tuple(measurements), tuple(samples), metadata)
 
-    def _measured(self, metric: str, length: int, rows: NDArray[np.float64]) -> Measurement:
-        interval = bootstrap_perplexity(rows.sum(axis=1), rows.shape[1], self.seed)
+    def _measured(self, metric: str, length: int, rows: NDArray[np.float64], windows: Sequence[Window]) -> Measurement:
+        documents = [window.document_id for window in windows]
+        interval = bootstrap_perplexity(rows.sum(axis=1), rows.shape[1], documents, self.seed)
         return Measurement(metric, length, float(np.exp(rows.mean())), *interval, len(rows))
 
-    def _windows(self, tokenizer: PreTrainedTokenizerBase) -> list[Window]:
-        """Return windows of the longest length, one a document while there are enough documents."""
+    def chosen(self, tokenizer: PreTrainedTokenizerBase) -> list[Window]:
+        """Return windows of the longest length, none twice: one a document, then another of each, and so on.
+
+        Raises:
+            DataError: no document is long enough.
+        """
         longest = max(self.lengths)
         found: list[tuple[str, list[int]]] = []
         for document in self.documents:
-            ids = tokenizer(document.text, add_special_tokens=False, split_special_tokens=True, verbose=False)[
-                "input_ids"
-            ]
-            if len(ids) >= longest:
-                found.append((document.id, ids))
+            encoded = tokenizer(document.text, add_special_tokens=False, split_special_tokens=True, verbose=False)
+            if len(encoded["input_ids"]) >= longest:
+                found.append((document.id, encoded["input_ids"]))
             if len(found) == self.windows:
                 break
         if not found:
@@ -97,12 +101,16 @@ class Perplexity:
                 f"perplexity: no document has {longest} tokens", "shorten `lengths`, or choose longer texts"
             )
         generator = random.Random(f"perplexity {self.seed}")
-        windows = []
-        for number in range(self.windows):
-            name, ids = found[number % len(found)]
-            end = generator.randint(longest, len(ids))
-            windows.append(Window(ids[end - longest : end], f"{name}:{end}"))
-        return windows
+        rounds = -(-self.windows // len(found))
+        ends = [range(longest, len(ids) + 1) for _, ids in found]
+        drawn = [generator.sample(places, min(rounds, len(places))) for places in ends]
+        windows = [
+            Window(ids[places[turn] - longest : places[turn]], name, f"{name}:{places[turn]}")
+            for turn in range(rounds)
+            for (name, ids), places in zip(found, drawn, strict=True)
+            if turn < len(places)
+        ]
+        return windows[: self.windows]
 
 
 def token_losses(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> NDArray[np.float64]:

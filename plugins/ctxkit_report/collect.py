@@ -28,6 +28,8 @@ class Stage:
     steps: int | None = None
     tokens: int | None = None
     seconds: float | None = None
+    data: str = ""
+    """The key of the data it trained on."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ def _stage(item: Mapping[str, Any]) -> Stage:
         steps=_whole(item.get("steps")),
         tokens=_whole(item.get("tokens")),
         seconds=_real(item.get("seconds")),
+        data=_text(item.get("data")),
     )
 
 

@@ -140,8 +140,10 @@ def control_note(run: Run) -> str:
             "This run has no control: a stage from the same weights, trained alike, without RoPE scaling. "
             "Without one, the part of the training itself cannot be told from the part of the scaling."
         )
-    if (control.length, control.steps) == (result.length, result.steps):
+    if (control.length, control.steps, control.data) == (result.length, result.steps, result.data):
         return ""
+    if (control.length, control.steps) == (result.length, result.steps):
+        return "The control was trained on other data than the extended model."
     return (
         f"The control was trained differently: {number(control.steps)} steps at length {number(control.length)}; "
         f"the extended model {number(result.steps)} steps at length {number(result.length)}."
@@ -153,10 +155,25 @@ def _control(run: Run, result: Stage) -> Stage | None:
     rivals = [
         stage
         for stage in run.stages
-        if stage.name != result.name and stage.rope is None and stage.start == result.start and result.start
+        if stage.name != result.name and not _scaled(run, stage) and stage.start == result.start and result.start
     ]
-    alike = [(stage.length == result.length) + (stage.steps == result.steps) for stage in rivals]
+    alike = [
+        (stage.data == result.data) + (stage.length == result.length) + (stage.steps == result.steps)
+        for stage in rivals
+    ]
     return rivals[alike.index(max(alike))] if rivals else None
+
+
+def _scaled(run: Run, stage: Stage) -> bool:
+    """Whether a stage has RoPE scaling, its own or one that its weights came with."""
+    seen: set[str] = set()
+    current: Stage | None = stage
+    while current is not None and current.name not in seen:
+        if current.rope is not None:
+            return True
+        seen.add(current.name)
+        current = run.stage(current.start)
+    return False
 
 
 def _window(run: Run, result: Stage) -> int | None:

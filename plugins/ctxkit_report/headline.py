@@ -44,9 +44,20 @@ class _Finding:
     @property
     def clear(self) -> bool:
         """Whether it got better, and the intervals before and after do not meet."""
-        if self.before is None or _overlap(self.before, self.after):
-            return False
-        return (self.after.value > self.before.value) is self.metric.rising
+        return self.before is not None and self._better(self.after, self.before)
+
+    @property
+    def matched(self) -> bool:
+        """Whether the control did as well, or better, as far as the intervals tell."""
+        return self.control is not None and not self._better(self.after, self.control)
+
+    @property
+    def beaten(self) -> bool:
+        """Whether the control did clearly better."""
+        return self.control is not None and self._better(self.control, self.after)
+
+    def _better(self, one: Measurement, other: Measurement) -> bool:
+        return not _overlap(one, other) and (one.value > other.value) is self.metric.rising
 
 
 def headline(comparison: Comparison) -> Headline:
@@ -89,6 +100,9 @@ def _lead(comparison: Comparison, main: _Finding) -> str:
     if not original or not window or window <= original:
         return f"Measured at up to {main.length} tokens"
     factor = f"{window / original:.3g}{TIMES}"
+    if main.clear and main.matched:
+        said = "but the control did better" if main.beaten else "but no clear gain over the control"
+        return f"Window set to {window} tokens ({factor}): better than before, {said} in {main.metric.phrase}"
     if main.clear:
         return f"{factor} the window: from {original} to {window} tokens"
     if main.before is None:
@@ -102,6 +116,7 @@ def _sentence(finding: _Finding) -> str:
     text = f"{where} {_change(finding.before, finding.after)}" if finding.before else f"{where} is {after}"
     if finding.control is not None:
         meets = ", so their intervals overlap" if _overlap(finding.control, finding.after) else ""
+        meets = ", which is better" if finding.beaten else meets
         text += f"; the control without scaling reached {estimate(finding.control)}{meets}"
     return f"{text}."
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
 import glob
+import os
 import random
 import sysconfig
 from dataclasses import dataclass
@@ -41,17 +41,13 @@ class Files:
                 yield Document(text, id=_named(path), group=str(Path(_named(path)).parent))
 
     def _matched(self) -> list[str]:
-        excluded = [_expanded(pattern) for pattern in self.exclude]
+        excluded = {os.path.realpath(path) for pattern in self.exclude for path in _globbed(pattern)}
         found: set[str] = set()
         for pattern in self.paths:
-            matched = [
-                path
-                for path in glob.glob(_expanded(pattern), recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
-                if Path(path).is_file()
-            ]
+            matched = [path for path in _globbed(pattern) if Path(path).is_file()]
             if not matched:
                 raise DataError(f"no file matches {pattern}", "paths are relative to the working directory")
-            found.update(path for path in matched if not any(fnmatch.fnmatch(path, other) for other in excluded))
+            found.update(path for path in matched if excluded.isdisjoint(_and_above(path)))
         ordered = sorted(found)
         if self.seed is not None:
             random.Random(f"files {self.seed}").shuffle(ordered)
@@ -67,12 +63,21 @@ class Files:
                 return None
             message = f"{path} is not {self.encoding}: byte {error.object[error.start]:#04x} at {error.start}"
             raise DataError(message, "set `encoding`, or `errors: skip` or `replace`") from error
+        except LookupError as error:
+            raise DataError(f"{self.encoding} is no encoding of text", "such as utf-8, latin-1 or cp1252") from error
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _expanded(pattern: str) -> str:
-    return pattern.replace("{stdlib}", glob.escape(sysconfig.get_path("stdlib")))
+def _and_above(path: str) -> list[str]:
+    """Return a path and the folders it lies in, as they are named without links."""
+    resolved = Path(os.path.realpath(path))
+    return [str(resolved), *map(str, resolved.parents)]
+
+
+def _globbed(pattern: str) -> list[str]:
+    expanded = pattern.replace("{stdlib}", glob.escape(sysconfig.get_path("stdlib")))
+    return glob.glob(expanded, recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
 
 
 def _named(path: str) -> str:

@@ -19,7 +19,7 @@ class FilesOptions(SourceOptions):
     """Glob patterns, relative to the working directory; `**` crosses folders, and `{stdlib}` is the folder of Python's
     own standard library."""
     exclude: tuple[str, ...] = ()
-    """Glob patterns of files to leave out."""
+    """Glob patterns of files to leave out; a folder leaves out all below it."""
     shuffle: bool = False
     """Read the files in an order drawn from the seed, rather than by path; matters where only a part is used."""
     encoding: str = "utf-8"

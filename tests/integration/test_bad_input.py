@@ -58,6 +58,28 @@ def test_missing_held_out_files_are_found_before_training(recipe: Path, tmp_path
     assert not (tmp_path / "run/stages").exists()
 
 
+def test_eval_that_cannot_be_made_is_found_before_training(recipe: Path, tmp_path: Path) -> None:
+    """A length without room for the needle ends the run before the first step."""
+    with pytest.raises(DataError, match=r"evals\.0 \(kind passkey\): .*no room for needle"):
+        run(recipe, tmp_path / "run", ["evals.0.lengths=[8]"])
+    assert not (tmp_path / "run/stages").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("model.attn_implementation=flash_attention_2", "no model can be made: ImportError"),
+        ("model.config.num_attention_heads=0", "no model can be made: ZeroDivisionError"),
+        ("train.report_to=wandb", "the trainer of stage base refuses its arguments"),
+    ],
+)
+def test_what_the_libraries_refuse_is_a_message(wrong: str, said: str, recipe: Path, tmp_path: Path) -> None:
+    """A missing package or an impossible shape names the place, with exit code 2."""
+    with pytest.raises(CtxkitError, match=said) as caught:
+        run(recipe, tmp_path / "run", [wrong])
+    assert caught.value.exit_code == ExitCode.RECIPE
+
+
 def test_filter_that_drops_everything_is_named(recipe: Path, tmp_path: Path) -> None:
     """The message says which filter left nothing, and how many documents it dropped."""
     with pytest.raises(DataError, match=r"shorter than 500 characters \(64\)"):
@@ -146,7 +168,7 @@ def test_model_that_ignores_the_scaling_is_refused(recipe: Path, tmp_path: Path)
     registry = collect(host)
     located = checks.load(recipe, registry, host)
     with pytest.raises(CtxkitError, match="does not have the rotary frequencies"):
-        run_located(located, registry, host, RunDirectory(tmp_path / "run"), ["test"])
+        run_located(located, host, RunDirectory(tmp_path / "run"), ["test"])
     assert not (tmp_path / "run/stages/yarn/stage.json").exists()
 
 

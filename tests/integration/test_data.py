@@ -149,6 +149,37 @@ def test_sources_without_weights_are_used_up_in_order(tokenizer: PreTrainedToken
     assert [ledger["tokens_trained"] for ledger in manifest(tmp_path / "out")["sources"]] == [400, 100]
 
 
+def test_chunker_that_loses_tokens_is_found_out(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """Tokens that a chunker neither hands on nor reports are an error, not a number under another name."""
+    from ctxkit.spec import ChunkerOptions
+
+    class Lossy(ChunkerOptions):
+        """Keeps the first chunk of each document."""
+
+        def build(self, context: Context):
+            whole = OverlapOptions(kind="overlap", length=self.length).build(context)
+            return lambda documents: (next(iter(whole([document]))) for document in documents)
+
+    source = RepeatsOptions(kind="repeats", documents=3, length=40)
+    data = DataSection.model_construct(
+        sources=(source,), filters=(), chunker=Lossy(kind="lossy", length=16), max_tokens=None
+    )
+    with pytest.raises(DataError, match="chunker lossy left out 75 of 123 tokens without saying so"):
+        build_dataset(data, Context(tokenizer=tokenizer), tmp_path / "out")
+
+
+def test_documents_of_one_id_are_counted_apart(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """Rows of a table may share an id; the ledger still adds up, and nothing counts as repeated."""
+    from ctxkit_sources.options import HubOptions
+
+    rows = "".join(json.dumps({"text": "x" * 10, "name": "same"}) + "\n" for _ in range(3))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    source = HubOptions(kind="hub", path="json", data_files=str(tmp_path / "rows.jsonl"), id_column="name")
+    build_dataset(section(source, length=16), Context(tokenizer=tokenizer), tmp_path / "out")
+    (ledger,) = manifest(tmp_path / "out")["sources"]
+    assert (ledger["tokens_trained"], ledger["tokens_repeated"], ledger["tokens_unused"]) == (33, 0, 0)
+
+
 def test_filtered_documents_are_counted_by_reason(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     """What a filter drops is in the manifest, with its reason."""
     (tmp_path / "a.txt").write_text("short")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ctxkit.errors import DataError
@@ -17,6 +18,7 @@ from ctxkit_evals.intervals import bootstrap_perplexity, wilson
 from ctxkit_evals.options import PasskeyOptions, PerplexityOptions
 from ctxkit_evals.passkey import Passkey, Prompt, Wording, recalled
 from ctxkit_evals.perplexity import Perplexity, token_losses
+from ctxkit_sources.options import RepeatsOptions
 
 pytestmark = pytest.mark.torch
 
@@ -142,9 +144,24 @@ def test_bootstrap_covers_a_known_mean() -> None:
     covered = 0
     for seed in range(200):
         sums = 50 * generator.gamma(shape=40, scale=2 / 40, size=60)
-        low, high = bootstrap_perplexity(sums, 50, seed)
+        low, high = bootstrap_perplexity(sums, 50, [str(number) for number in range(60)], seed)
         covered += low <= math.exp(2) <= high
     assert 0.88 <= covered / 200 <= 0.99
+
+
+def test_windows_of_one_document_are_drawn_together() -> None:
+    """Repeating each document ten times does not narrow the interval, as it would if windows were independent."""
+    sums = 50 * np.random.default_rng(1).gamma(shape=40, scale=2 / 40, size=12)
+    names = [str(number) for number in range(12)]
+    once = bootstrap_perplexity(sums, 50, names, 0)
+    assert bootstrap_perplexity(np.repeat(sums, 10), 50, [name for name in names for _ in range(10)], 0) == once
+
+
+def test_no_window_is_taken_twice(tokenizer: PreTrainedTokenizerFast) -> None:
+    """A document with three places for a window gives three, however many are asked for."""
+    short = [Document("x" * 66, id="a"), Document("y" * 64, id="b")]
+    windows = Perplexity(short, (16, 64), windows=50, batch_size=3, seed=0, track=track).chosen(tokenizer)
+    assert sorted(window.id for window in windows) == ["a:64", "a:65", "a:66", "b:64"]
 
 
 def test_token_losses_equal_a_float64_loop(model: LlamaForCausalLM) -> None:
@@ -173,7 +190,7 @@ def test_perplexity_is_token_weighted_and_ends_at_the_same_tokens(
 ) -> None:
     """Windows of every length end at the same token, and the report is exp of the mean loss over all of them."""
     measure = Perplexity(TEXT, (32, 64), windows=4, batch_size=3, seed=0, track=track)
-    windows = measure._windows(tokenizer)
+    windows = measure.chosen(tokenizer)
     with torch.no_grad():
         report = measure(model, tokenizer)
         losses = token_losses(model, [window.ids[-32:] for window in windows])
@@ -192,10 +209,23 @@ def test_documents_shorter_than_the_window_are_said(
         Perplexity(TEXT, (9999,), windows=4, batch_size=3, seed=0, track=track)(model, tokenizer)
 
 
+@pytest.mark.parametrize("wrong", [{"depths": ()}, {"lengths": (64, 64)}, {"depths": (0.5, 0.5)}, {"needle": "key"}])
+def test_passkey_options_that_measure_nothing_are_refused(wrong: dict) -> None:
+    """No depths, a length or depth stated twice, a needle without the key: refused with the recipe."""
+    source = RepeatsOptions(kind="repeats", documents=5, length=200)
+    with pytest.raises(ValidationError):
+        PasskeyOptions(**{"kind": "passkey", "haystack": source, "lengths": (64,), **wrong})
+
+
+def test_needle_may_hold_braces(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Only `{key}` is replaced in a needle; JSON and code stay as they are."""
+    prompt = next(passkey(wording=Wording('{"k": "{key}"} ', ' "k": ')).prompts(tokenizer))
+    text = tokenizer.decode(prompt.ids)
+    assert f'{{"k": "{text[-5:]}"}}' in text
+
+
 def test_options_build_what_they_say(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
     """Every option reaches the measurement it is for."""
-    from ctxkit_sources.options import RepeatsOptions
-
     source = RepeatsOptions(kind="repeats", documents=5, length=200)
     key = PasskeyOptions(kind="passkey", haystack=source, lengths=(96,), samples=3, depths=(0.5,), batch_size=2)
     text = PerplexityOptions(kind="perplexity", source=source, lengths=(16, 32), windows=3)

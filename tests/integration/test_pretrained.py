@@ -71,6 +71,17 @@ def test_the_untouched_model_is_measured_first(pretrained: Path, tmp_path: Path)
     assert len(report["measurements"]) == 4
 
 
+def test_before_survives_a_stage_without_evals(pretrained: Path, tmp_path: Path) -> None:
+    """A second stage that starts from the model and measures nothing leaves the untouched model's numbers alone."""
+    recipe = tmp_path / "extend.yaml"
+    text = EXTENSION.format(model=pretrained / "stages/base/model", kind="yarn")
+    text = text.replace("{name: control,", "{name: control, evals: [],") + "result: extended\n"
+    recipe.write_text(text, encoding="utf-8")
+    directory = run(recipe, tmp_path / "run")
+    assert len(list((directory.path / "evals/model").glob("*.json"))) == 1
+    assert not list((directory.path / "evals").glob("control/*.json"))
+
+
 def test_window_that_a_scaled_config_does_not_hold_must_be_stated(pretrained: Path, tmp_path: Path) -> None:
     """Linear scaling leaves no trace of the original window: it is asked for, never guessed."""
     from ctxkit.errors import CtxkitError

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,20 +63,46 @@ def test_killed_run_continues_exactly(
     assert_same(run(recipe, tmp_path / "run").path, uninterrupted)
 
 
-def test_sigterm_saves_the_step_and_says_how_to_go_on(
-    command: Callable[..., subprocess.Popen[str]], recipe: Path, tmp_path: Path, uninterrupted: Path
+def test_sigterm_saves_the_step_and_the_rerun_is_exact(
+    command: Callable[..., subprocess.Popen[str]], recipe: Path, tmp_path: Path
 ) -> None:
-    """SIGTERM in training saves at the end of the step, exits with 75, and the rerun is exact."""
-    process = command("--set", "stages.base.train.max_steps=4000", "--run-dir", str(tmp_path / "long"))
-    wait_until((tmp_path / "long/metrics.jsonl").exists, process)
+    """SIGTERM in training, even sent twice, saves at the end of the step and exits with 75; the rerun is exact."""
+    longer = ["stages.base.train.max_steps=400", "stages.base.train.save_steps=1000", "evals=[]"]
+    sets = [word for assignment in longer for word in ("--set", assignment)]
+    process = command(*sets)
+    wait_until((tmp_path / "run/metrics.jsonl").exists, process)
+    process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == ExitCode.PREEMPTED
+    assert process.returncode == ExitCode.PREEMPTED, said
     assert "type the same command" in said
     assert "Traceback" not in said
-    status = json.loads((tmp_path / "long/run.json").read_text())
+    status = json.loads((tmp_path / "run/run.json").read_text())
     assert (status["status"], status["exit_code"]) == ("preempted", 75)
-    newest, rejected = checkpoints.newest(tmp_path / "long/stages/base/checkpoints")
+    newest, rejected = checkpoints.newest(tmp_path / "run/stages/base/checkpoints")
+    assert newest is not None
+    assert not rejected
+    run(recipe, tmp_path / "run", longer)
+    assert_same(tmp_path / "run", run(recipe, tmp_path / "other", longer).path)
+
+
+def test_two_processes_told_to_stop_save_one_checkpoint(
+    command: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """A scheduler that signals the launcher and every process still gets a whole checkpoint."""
+    torchrun = (str(Path(sys.executable).parent / "torchrun"), "--nproc-per-node", "2", "ctxkit")
+    process = command(
+        "--set", "stages.base.train.max_steps=4000", "--set", "stages.base.train.save_steps=10000",
+        launcher=torchrun, OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    wait_until((tmp_path / "run/metrics.jsonl").exists, process)
+    workers = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    for pid in (process.pid, *map(int, workers)):
+        os.kill(pid, signal.SIGTERM)
+    process.communicate(timeout=100)
+    newest, rejected = checkpoints.newest(tmp_path / "run/stages/base/checkpoints")
     assert newest is not None
     assert not rejected
 

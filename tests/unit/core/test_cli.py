@@ -176,7 +176,7 @@ def finished(path: Path, recipe: str) -> None:
     host = Host()
     registry = collect(host)
     located = load(Path(recipe), registry, host)
-    used = identity.components(located.recipe, registry)
+    used = identity.components(located.recipe)
     directory = RunDirectory(path)
     directory.claim(identity.plain(located.recipe), used)
     directory.update(status="done", result="demo", components=used)

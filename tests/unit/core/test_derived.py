@@ -248,13 +248,13 @@ def test_resolved_recipe_is_the_recipe(load: Load) -> None:
     assert again.recipe == located.recipe
 
 
-def test_components_of_a_recipe(load: Load, registry: Registry) -> None:
+def test_components_of_a_recipe(load: Load) -> None:
     """Every component that trains is hashed, one inside another too; evals are not, for they change no weights."""
     text = STAGED.replace(
         'sources: [{kind: files, paths: ["*.txt"]}]',
         "sources: [{kind: key_recall, haystack: {kind: files, paths: [a]}, documents: 1, length: 99}]",
     )
-    found = identity.components(load(text).recipe, registry)
+    found = identity.components(load(text).recipe)
     assert {name.partition(" ")[0] for name in found} == {
         "source:key_recall", "source:files", "rope:yarn", "rope:linear", "chunker:overlap", "chunker:paragraph",
     }  # fmt: skip

@@ -106,10 +106,13 @@ def test_files_named_twice_are_read_once(write: Write) -> None:
 
 
 def test_files_excluded(write: Write) -> None:
-    """What matches an exclude pattern is left out, across folders too."""
+    """An exclude pattern means what the same pattern means in `paths`; a folder stands for all below it."""
     write(a_txt="A", sub__a_txt="A", sub__b_txt="B", sub__deep__c_txt="C")
     assert ids("**/*.txt", exclude=["sub/*"]) == ["a.txt"]
     assert ids("**/*.txt", exclude=["*/a.txt"]) == ["a.txt", "sub/b.txt", "sub/deep/c.txt"]
+    assert ids("**/*.txt", exclude=["**/a.txt"]) == ["sub/b.txt", "sub/deep/c.txt"]
+    assert ids("**/*.txt", exclude=["./sub/*.txt"]) == ["a.txt", "sub/deep/c.txt"]
+    assert ids("**/*.txt", exclude=["sub/deep"]) == ["a.txt", "sub/a.txt", "sub/b.txt"]
 
 
 def test_files_of_the_standard_library() -> None:
