@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -119,6 +120,8 @@ def _train(stage: Node, path: tuple[str | int, ...]) -> Iterator[Fault]:
             yield Fault(at, "SFTConfig has no such field", hint, node.key_origin)
         elif message := fields[key].fault(node.plain()):
             yield Fault(at, message, origin=node.origin)
+        elif isinstance(node.value, float) and not math.isfinite(node.value):
+            yield Fault(at, f"needs a finite number, got {said(node.value)}", origin=node.origin)
 
 
 def _lengths(located: Located) -> Iterator[Fault]:
@@ -177,6 +180,9 @@ def _unscaled(located: Located, stage: Stage) -> Iterator[Fault]:
         )
 
 
-_LEAST = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "seed": 0, "data_seed": 0}
+_LEAST = {
+    **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps"), 1),
+    **dict.fromkeys(("seed", "data_seed", "learning_rate", "weight_decay", "dataloader_num_workers"), 0),
+}
 """The least value of a field whose mistakes TRL would only find in the middle of a step."""
 _RULES: tuple[Callable[[Located], Iterator[Fault]], ...] = (_model, _stages, _lengths, _weights, _steps)

@@ -63,8 +63,8 @@ def validate(
             faults += error.faults
             continue
         _warn(located)
-        if deep and (fault := _refused(located)):
-            faults.append(fault)
+        if deep and (refused := _refused(located)):
+            faults += refused
             continue
         _say(f"{recipe} is a valid recipe: {len(located.recipe.stages)} stage(s)")
     if as_json:
@@ -73,15 +73,17 @@ def validate(
         raise RecipeError(faults)
 
 
-def _refused(located: Located) -> Fault | None:
+def _refused(located: Located) -> list[Fault]:
     """Return what the training libraries have against a recipe."""
     from ctxkit.train import validate_deep
 
     try:
         validate_deep(located)
+    except RecipeError as error:
+        return list(error.faults)
     except CtxkitError as error:
-        return Fault((), error.message, error.hint, Origin(str(located.file)))
-    return None
+        return [Fault((), error.message, error.hint, Origin(str(located.file)))]
+    return []
 
 
 def plan(recipe: str, sets: tuple[str, ...], plugin_files: tuple[str, ...], *, as_json: bool) -> None:

@@ -74,6 +74,11 @@ def stage_trees(tree: Node, faults: list[Fault]) -> list[tuple[tuple[str | int, 
     if not isinstance(stages.value, list) or not stages.value:
         faults.append(Fault(("stages",), "needs a list of stages", "leave it out for a single one", stages.origin))
         return []
+    # A section that is no mapping would give way to a stage's own without a word.
+    for key in ("rope", "data", "train"):
+        node = top.value.get(key)
+        if node is not None and node.value is not None and not isinstance(node.value, dict):
+            faults.append(Fault((key,), "needs a mapping of keys to values", origin=node.origin))
     found: list[tuple[tuple[str | int, ...], Node]] = []
     for index, item in enumerate(stages.value):
         if isinstance(item.value, dict):

@@ -114,6 +114,10 @@ class RunDirectory:
         if not file.exists():
             if self.status() or any(self.path.glob("stages/*")):
                 raise ResumeError(f"{self.path} holds another run, without its recipe", "choose another --run-dir")
+            strange = {path.name for path in self.path.glob("*")} - {".lock", "data", "tokenizer"}
+            if strange:
+                names = ", ".join(sorted(strange)[:MAX_CHANGES_SHOWN])
+                raise ResumeError(f"{self.path} holds other files: {names}", "choose another --run-dir")
             return False
         old, wanted = _plain(yaml_core.parse(file.read_text(encoding="utf-8"), str(file))), _as_json(recipe)
         changes = [

@@ -69,8 +69,10 @@ def filtered(documents: Iterable[Document], filters: list[Filter], counts: Count
         reason = next((said for judge in filters if (said := judge(document)) is not None), None)
         if reason is None:
             yield document
-        else:
+        elif isinstance(reason, str):
             counts[reason] += 1
+        else:
+            raise DataError(f"a filter answered {reason!r}", "None keeps a document, a text says why it goes")
 
 
 def encoded(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase) -> Iterator[EncodedDocument]:

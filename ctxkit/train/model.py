@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +44,36 @@ def base_config(model: ModelSection, tokenizer: PreTrainedTokenizerBase | None) 
             fields.setdefault("vocab_size", len(tokenizer))
             for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
                 fields.setdefault(name, getattr(tokenizer, name))
-        return AutoConfig.for_model(**fields)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CtxkitError(f"model: no config can be made: {error}", exit_code=ExitCode.RECIPE) from error
+        config = AutoConfig.for_model(**fields)
+    except Exception as error:
+        raise CtxkitError(f"model: no config can be made: {refusal(error)}", exit_code=ExitCode.RECIPE) from error
+    _refuse_unknown(model.config, config)
+    return config
+
+
+def _refuse_unknown(stated: Mapping[str, Any], config: PreTrainedConfig) -> None:
+    """Refuse keys that the architecture does not have: transformers would keep them and use none.
+
+    Raises:
+        CtxkitError: with the name that was probably meant.
+    """
+    known = {"model_type", *type(config)().to_dict()}
+    for key in stated:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean `{near[0]}`?" if near else f"see the documentation of {type(config).__name__}"
+            said = f"model.config.{key}: {type(config).__name__} has no such field"
+            raise CtxkitError(said, hint, exit_code=ExitCode.RECIPE)
+
+
+def refusal(error: Exception) -> str:
+    """Return what a library said, as one line; the hub's own words do not say that a folder was looked for first."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
+    if isinstance(error, OSError) or "Repo id" in said:
+        said += "; there is no folder of this name here"
+        said += ", and HF_HUB_OFFLINE keeps from the hub" if offline else ""
+    return said
 
 
 def original_window(model: ModelSection, config: PreTrainedConfig) -> int:
@@ -97,8 +127,8 @@ def make_model(request: ModelRequest) -> PreTrainedModel:
         loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             request.weights, config=request.config, **request.load
         )
-    except (OSError, ImportError, ValueError, TypeError, ZeroDivisionError, RuntimeError) as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
+    except Exception as error:
+        said = refusal(error)
         what = f"the model {request.weights} cannot be loaded" if request.weights else "no model can be made"
         raise CtxkitError(f"{what}: {said}", "see `model` in the recipe", exit_code=ExitCode.RECIPE) from error
     return loaded

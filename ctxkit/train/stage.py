@@ -29,7 +29,7 @@ from ctxkit.train import callbacks, checkpoints
 from ctxkit.train.data import build_dataset, data_key
 from ctxkit.train.disk import preflight
 from ctxkit.train.evaluate import evaluate, load_saved, on_device
-from ctxkit.train.model import check_rope, request_model, rope_in_force
+from ctxkit.train.model import check_rope, refusal, request_model, rope_in_force
 from ctxkit.train.progress import say
 from ctxkit.train.signals import StopSignal
 from ctxkit.train.store import open_dataset, read_manifest
@@ -111,8 +111,15 @@ def _train(run: Run, stage: Stage, context: Context) -> None:
     checkpoint = _checkpoint(output, args)
     if launch.rank() == 0:
         write_json(output / "processes.json", {"num_processes": args.world_size})
-    with run.stop.deferred(), contextlib.suppress(callbacks.AlreadyTrainedError):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        with run.stop.deferred(), contextlib.suppress(callbacks.AlreadyTrainedError):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except ImportError as error:
+        # The optimizer is only made here, and may need a package of its own.
+        said = f"stage {stage.name} needs a package that is missing: {refusal(error)}"
+        raise CtxkitError(
+            said, "pip install -e '.[gpu]' brings the optional ones", exit_code=ExitCode.RECIPE
+        ) from error
     if run.stop.received:
         raise run.stop.error()
     _save(trainer, run.directory, stage)
@@ -155,9 +162,8 @@ def _trainer(run: Run, stage: Stage, context: Context, args: SFTConfig, dataset:
     request = TrainerRequest(stage.name, model, args, dataset, tokenizer, _callbacks(run, stage, context))
     try:
         trainer: SFTTrainer = run.host.hook.ctxkit_make_trainer(request=request)
-    except (ImportError, ValueError, TypeError, RuntimeError) as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        message = f"the trainer of stage {stage.name} refuses its arguments: {said}"
+    except Exception as error:
+        message = f"the trainer of stage {stage.name} refuses its arguments: {refusal(error)}"
         raise CtxkitError(message, "see `train` in the recipe", exit_code=ExitCode.RECIPE) from error
     quiet(trainer)
     return trainer

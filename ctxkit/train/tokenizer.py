@@ -9,9 +9,10 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from ctxkit.errors import DataError
+from ctxkit.errors import CtxkitError, DataError, ExitCode
 from ctxkit.recipe import Recipe, TokenizerTraining
 from ctxkit.spec import Context, SourceOptions
+from ctxkit.train.model import refusal
 
 
 def make_tokenizer(recipe: Recipe, context: Context, folder: Path) -> PreTrainedTokenizerBase:
@@ -41,8 +42,10 @@ def make_tokenizer(recipe: Recipe, context: Context, folder: Path) -> PreTrained
 def _loaded(name: str, revision: str | None) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, revision=revision)
-    except (OSError, ValueError) as error:
-        raise DataError(f"the tokenizer {name} cannot be loaded: {error}") from error
+    except Exception as error:
+        raise CtxkitError(
+            f"the tokenizer {name} cannot be loaded: {refusal(error)}", exit_code=ExitCode.RECIPE
+        ) from error
     return tokenizer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,11 @@ def sft_config(located: Located, stage: Stage, output_dir: Path) -> SFTConfig:
         # Without it several processes would each train a model of their own, and bf16 would be tried.
         values.setdefault("use_cpu", True)
     try:
-        config = SFTConfig(output_dir=str(output_dir), **values)
+        with warnings.catch_warnings():
+            if "gradient_checkpointing" not in values:
+                # TRL's own default, under a name that transformers retires; nobody wrote it.
+                warnings.filterwarnings("ignore", message="`gradient_checkpointing", category=FutureWarning)
+            config = SFTConfig(output_dir=str(output_dir), **values)
     except (ValueError, TypeError, AttributeError, ImportError) as error:
         said = " ".join(str(error).split())
         node, _ = located.stages[stage.name].nearest(("train",))

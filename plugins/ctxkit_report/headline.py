@@ -158,6 +158,8 @@ def _nothing(comparison: Comparison) -> str:
         return f"The result stage {run.result} was measured with {', '.join(other)}; see below"
     done = [stage.name for stage in run.stages if run.losses.get(stage.name)]
     trained = f"; {number(len(done))} of {number(len(run.stages))} stages have training steps" if run.stages else ""
+    if run.status == "done":
+        return f"Trained and saved; the recipe has no evals for the result stage {run.result}"
     return f"No result yet: the result stage {run.result} has no evals{trained}"
 
 

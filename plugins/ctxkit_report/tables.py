@@ -163,7 +163,10 @@ def _ledger_row(source: SourceLedger) -> LedgerRow:
         number(source.unused),
         (
             *((reason, number(count)) for reason, count in dropped),
-            *((reason, f"{number(count)} documents") for reason, count in source.filtered.items()),
+            *(
+                (reason, f"{number(count)} document{'s' if count != 1 else ''}")
+                for reason, count in source.filtered.items()
+            ),
         ),
     )
 

@@ -69,7 +69,10 @@ def test_eval_that_cannot_be_made_is_found_before_training(recipe: Path, tmp_pat
     ("wrong", "said"),
     [
         ("model.attn_implementation=flash_attention_2", "no model can be made: ImportError"),
-        ("model.config.num_attention_heads=0", "no model can be made: ZeroDivisionError"),
+        ("model.config.num_attention_heads=0", "no config can be made: ZeroDivisionError"),
+        ("model.config.num_attention_heads=3", "no config can be made"),
+        ("model.config.num_hiden_layers=2", "LlamaConfig has no such field"),
+        ("train.optim=adamw_8bit", "needs a package that is missing"),
         ("train.report_to=wandb", "the trainer of stage base refuses its arguments"),
     ],
 )

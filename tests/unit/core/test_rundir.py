@@ -52,9 +52,8 @@ def test_the_same_recipe_continues(directory: RunDirectory) -> None:
 def test_description_and_evals_may_change(directory: RunDirectory) -> None:
     """What is said, measured, logged and kept may change; the run is no longer done until that is done too."""
     train = {**RECIPE["stages"][0]["train"], "save_steps": 7, "logging_steps": 1}
-    other = changed(
-        description="new", stages=[{**RECIPE["stages"][0], "evals": [], "train": train}, RECIPE["stages"][1]]
-    )
+    stages = [{**RECIPE["stages"][0], "evals": [], "train": train}, RECIPE["stages"][1]]
+    other = changed(description="new", stages=stages)
     assert not directory.holds(other, {})
     assert directory.holds(RECIPE, {})
     directory.claim(other, {})

@@ -319,7 +319,7 @@ def test_empty_directory_gives_a_page(tmp_path: Path) -> None:
     text = seen(page(tmp_path))
     assert "No result yet: the run does not name a result stage" in text
     assert "The run has not written its status. This page shows what it has written so far." in text
-    assert "No training step was logged yet." in text
+    assert "No training step was logged." in text
 
 
 def test_unfinished_run_says_what_is_missing(run_dir: Path) -> None:
