@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 import traceback
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,9 @@ from ctxkit.schema import recipe_schema
 
 if TYPE_CHECKING:
     from ctxkit.reading import Located
+
+PATIENCE_SECONDS = 10
+"""How long a silent process leaves the word to the first one."""
 
 
 def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:
@@ -120,6 +124,9 @@ def explain(error: BaseException) -> ExitCode:
         alone = "" if rank() == 0 or isinstance(error, RecipeError | StoppedError) else f"process {rank()}: "
         if rank() == 0 or alone:
             click.echo(_styled("error: ", "red") + alone + str(error), err=True)
+        else:
+            # A launcher ends all processes with the first one that fails: it must not be one that says nothing.
+            time.sleep(PATIENCE_SECONDS)
         return error.exit_code
     if isinstance(error, click.ClickException):
         error.show()
