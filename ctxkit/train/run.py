@@ -97,7 +97,7 @@ def _begin(located: Located, host: Host, directory: RunDirectory, used: dict[str
 def _run_stages(
     located: Located, host: Host, directory: RunDirectory, used: dict[str, str], stop: StopSignal
 ) -> RunDirectory:
-    """Run every stage in order, then write the report."""
+    """Run every stage in order, then tell the plugins that the run is finished."""
     recipe, first = located.recipe, located.recipe.stages[0]
     if launch.world_size() > 1:
         # Building it joins the processes, which must not wait for one another while the first one prepares.
