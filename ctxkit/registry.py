@@ -23,6 +23,10 @@ class Registry:
     faults: tuple[str, ...] = ()
     """Plugins and components that could not be used, each named with its reason."""
 
+    def kinds(self, slot: str) -> list[str]:
+        """Return the kinds of a slot in alphabetical order."""
+        return sorted(self.components[slot])
+
     @property
     def context(self) -> dict[str, object]:
         """The context that validating a slot needs."""

@@ -52,7 +52,7 @@ def test_good_plugin(module: Module) -> None:
     """A module that an entry point names brings its components, with their origin."""
     host = Host([module("zz_good", good(), "zz-dist")])
     registry = collect(host)
-    assert list(registry.components["chunker"]) == ["shout"]
+    assert registry.kinds("chunker") == ["shout"]
     assert registry.origins["chunker", "shout"].origin == "zz-dist 1.2"
     assert registry.faults == ()
 
@@ -150,7 +150,7 @@ def test_malformed_component(case: str, module: Module) -> None:
     text, said = MALFORMED[case]
     plugin = HEAD + text + "\n" + good().removeprefix(HEAD).replace("return [", "return [C, ")
     registry = collect(Host([module("zz", plugin)]))
-    assert list(registry.components["chunker"]) == ["shout"]
+    assert registry.kinds("chunker") == ["shout"]
     (fault,) = registry.faults
     assert fault.startswith("plugin zz (no distribution): ")
     assert said in fault
@@ -163,7 +163,7 @@ def test_components_that_raise(module: Module) -> None:
     assert registry.faults == (
         "plugin zz_a (no distribution): ctxkit_components failed: ZeroDivisionError: division by zero",
     )
-    assert list(registry.components["chunker"]) == ["shout"]
+    assert registry.kinds("chunker") == ["shout"]
 
 
 def test_disabled(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ def test_plugin_file(tmp_path: Path) -> None:
     host = Host([])
     host.load_file(file)
     registry = collect(host)
-    assert list(registry.components["chunker"]) == ["shout"]
+    assert registry.kinds("chunker") == ["shout"]
     assert registry.origins["chunker", "shout"].origin == str(file)
     assert registry.components["chunker"]["shout"].model_validate({"kind": "shout", "length": 5}).length == 5
 
