@@ -87,5 +87,13 @@ class Hooks(Protocol):
         """
 
     @hookspec
+    def ctxkit_data_report(self, run_dir: Path) -> str | None:
+        """Show the prepared data of a run directory: write a page into it, return text for stdout or None.
+
+        `data.json` there names the folder of each stage below `data/`; see `docs/run-directory.md` for what is in it.
+        Asked for by `ctxkit data RECIPE --show`; training may not have begun.
+        """
+
+    @hookspec
     def ctxkit_provenance(self) -> Mapping[str, str]:
         """Return facts to keep in `provenance.json` under this plugin's name; never a secret."""

@@ -20,9 +20,10 @@ from ctxkit.spec.options import (
     Slot,
     SourceOptions,
     SourceSlot,
+    TokenFilterOptions,
 )
 from ctxkit.spec.reports import EvalReport, Measurement, Sample
-from ctxkit.spec.roles import Callback, Chunker, Context, Eval, Filter, RopeFrequencies, RopeScaler
+from ctxkit.spec.roles import Callback, Chunker, Context, Eval, Filter, RopeFrequencies, RopeScaler, TokenFilter
 
 __all__ = [
     "SLOTS",
@@ -59,6 +60,8 @@ __all__ = [
     "SourceSlot",
     "Span",
     "StageFinished",
+    "TokenFilter",
+    "TokenFilterOptions",
     "TrainerRequest",
     "hookimpl",
 ]

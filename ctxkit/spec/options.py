@@ -19,7 +19,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from ctxkit.spec.data import Document
-from ctxkit.spec.roles import Callback, Chunker, Context, Eval, Filter, RopeScaler
+from ctxkit.spec.roles import Callback, Chunker, Context, Eval, Filter, RopeScaler, TokenFilter
 
 SLOTS = ("source", "filter", "chunker", "rope", "callback", "eval")
 
@@ -122,6 +122,15 @@ class SourceOptions(Component):
     slot: ClassVar[str] = "source"
     weight: float | None = Field(default=None, gt=0)
     """Share of the training tokens that this source gives, relative to the other sources; all sources or none."""
+    max_tokens: PositiveInt | None = None
+    """The most training tokens that this source gives."""
+
+    def fingerprint(self, context: Context) -> str:
+        """Return what changes when the documents do though the options stay: sizes and times of files, a commit.
+
+        Prepared data is made anew when it changes. An empty text says that nothing but the options decides.
+        """
+        return ""
 
     def build(self, context: Context) -> Iterable[Document]:
         """Return the documents, in the same order every time for the same seed."""
@@ -129,12 +138,22 @@ class SourceOptions(Component):
 
 
 class FilterOptions(Component):
-    """Options of a filter: which documents stay."""
+    """Options of a filter: which documents stay, judged by their text before it is tokenised."""
 
     slot: ClassVar[str] = "filter"
 
     def build(self, context: Context) -> Filter:
-        """Return a judge of documents: None to keep one, or the reason to drop it."""
+        """Return a judge of documents: None to keep one, or the reason to drop it; its answers depend on no other."""
+        raise NotImplementedError
+
+
+class TokenFilterOptions(Component):
+    """Options of a filter that judges documents by their tokens, and may compare them with those kept before."""
+
+    slot: ClassVar[str] = "filter"
+
+    def build(self, context: Context) -> TokenFilter:
+        """Return a judge of encoded documents: None to keep one, or the reason to drop it."""
         raise NotImplementedError
 
 
@@ -144,6 +163,10 @@ class ChunkerOptions(Component):
     slot: ClassVar[str] = "chunker"
     length: PositiveInt
     """Tokens in the longest chunk."""
+
+    def special_tokens(self) -> tuple[str, ...]:
+        """Return the special tokens that it inserts; the tokenizer gets those it lacks, the model an embedding."""
+        return ()
 
     def build(self, context: Context) -> Chunker:
         """Return a function from a stream of encoded documents to a stream of chunks."""
@@ -206,7 +229,7 @@ class EvalOptions(Component):
 
 
 SourceSlot = Annotated[SourceOptions, Slot("source")]
-FilterSlot = Annotated[FilterOptions, Slot("filter")]
+FilterSlot = Annotated[FilterOptions | TokenFilterOptions, Slot("filter")]
 ChunkerSlot = Annotated[ChunkerOptions, Slot("chunker")]
 RopeSlot = Annotated[RopeOptions, Slot("rope")]
 CallbackSlot = Annotated[CallbackOptions, Slot("callback")]

@@ -17,6 +17,9 @@ T = TypeVar("T")
 Filter: TypeAlias = Callable[[Document], str | None]
 """Judge one document: None keeps it; a short reason drops it, and is counted in the manifest."""
 
+TokenFilter: TypeAlias = Callable[[EncodedDocument], str | None]
+"""Judge one encoded document, with what a `Filter` answers; it may remember those it has kept before."""
+
 Chunker: TypeAlias = Callable[[Iterable[EncodedDocument]], Iterator[Chunk]]
 """Turn encoded documents into chunks, stream to stream, holding no more than it must."""
 
@@ -66,6 +69,11 @@ def _uncounted(document: EncodedDocument, tokens: int, reason: str) -> None:
     del document, tokens, reason
 
 
+def _unskipped(document_id: str, reason: str) -> None:
+    """Forget what a source left out; the core passes a function that counts."""
+    del document_id, reason
+
+
 @dataclass(frozen=True)
 class Context:
     """What a component is handed when it builds its object."""
@@ -78,5 +86,7 @@ class Context:
     """The true pre-training window in tokens, the same for every stage; 0 where no model is concerned."""
     dropped: Callable[[EncodedDocument, int, str], None] = field(default=_uncounted)
     """Count tokens that a chunker leaves out: the document, how many tokens, and why."""
+    skipped: Callable[[str, str], None] = field(default=_unskipped)
+    """Count what a source found and left out, such as a binary file or a broken row: its id, and why."""
     track: Callable[[Iterable[Any], str, int], Iterator[Any]] = field(default=_untracked)
     """Show progress over an iterable: `for x in context.track(items, "passkey", total)`."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from datasets import Dataset
@@ -109,7 +110,7 @@ def _prepare(
     ledger, writer = SourceLedger(kind=source.kind), SourceWriter(path)
     dropped, counts = Counter[str](), Counter[str]()
     own = replace(context, dropped=lambda _document, tokens, reason: dropped.update({reason: tokens}))
-    documents = filtered(source.build(own), [options.build(own) for options in data.filters], counts)
+    documents = filtered(source.build(own), [cast("Filter", options.build(own)) for options in data.filters], counts)
     stream = data.chunker.build(own)(_counted(encoded(documents, _tokenizer(context)), ledger))
     chunks = iter(context.track(stream, f"data: {source.kind}", 0))
     exhausted, trained = False, 0
