@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
@@ -164,8 +164,11 @@ class ChunkerOptions(Component):
     length: PositiveInt
     """Tokens in the longest chunk."""
 
-    def special_tokens(self) -> tuple[str, ...]:
-        """Return the special tokens that it inserts; the tokenizer gets those it lacks, the model an embedding."""
+    def special_tokens(self, vocabulary: Container[str]) -> tuple[str, ...]:
+        """Return the special tokens that it inserts; the tokenizer gets those it lacks, the model an embedding.
+
+        `vocabulary` holds the tokens of the tokenizer as it is, so that a chunker can choose tokens the model knows.
+        """
         return ()
 
     def build(self, context: Context) -> Chunker:
