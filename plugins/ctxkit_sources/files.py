@@ -5,16 +5,19 @@ from __future__ import annotations
 import glob
 import os
 import random
+import stat
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from ctxkit.errors import DataError
 from ctxkit.spec import Document
+from ctxkit_sources.decoding import Binary, Decoding, Newlines, NotTextError
+from ctxkit_sources.matching import Finder, readable, stamp, unreported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,15 @@ class Files:
     paths: Sequence[str]
     exclude: Sequence[str] = ()
     encoding: str = "utf-8"
-    errors: str = "strict"
+    errors: Literal["strict", "skip", "replace"] = "strict"
+    newlines: Newlines = "normalise"
+    binary: Binary = "skip"
+    max_bytes: int | None = None
+    """The largest file that is read."""
     seed: int | None = None
     """Of the order; by path where None."""
+    skipped: Callable[[str, str], None] = unreported
+    """Told the id and why, for every file that is matched and left out."""
 
     def __iter__(self) -> Iterator[Document]:
         """Yield the documents.
@@ -34,52 +43,85 @@ class Files:
         Raises:
             DataError: a pattern matches no file, or a file cannot be read as text.
         """
-        for path in self._matched():
+        for path in self._ordered():
             text = self._text(path)
             if text is not None:
                 # Not the absolute path: the same library elsewhere gives the same documents.
                 yield Document(text, id=_named(path), group=str(Path(_named(path)).parent))
 
-    def _matched(self) -> list[str]:
-        excluded = {os.path.realpath(path) for pattern in self.exclude for path in _globbed(pattern)}
-        found: set[str] = set()
-        for pattern in self.paths:
-            matched = [path for path in _globbed(pattern) if Path(path).is_file()]
-            if not matched:
-                raise DataError(f"no file matches {pattern}", "paths are relative to the working directory")
-            found.update(path for path in matched if excluded.isdisjoint(_and_above(path)))
-        ordered = sorted(found)
+    def fingerprint(self) -> str:
+        """Return a hash of the names, sizes and times of the files that match.
+
+        Raises:
+            DataError: a pattern matches no file.
+        """
+        return stamp(Finder(strict=False).find(*self._patterns()), _named)
+
+    def _ordered(self) -> list[str]:
+        finder = Finder(lambda path, reason: self.skipped(_named(path), reason), self.errors != "skip")
+        found = finder.find(*self._patterns())
         if self.seed is not None:
-            random.Random(f"files {self.seed}").shuffle(ordered)
-        return ordered
+            random.Random(f"files {self.seed}").shuffle(found)
+        return found
+
+    def _patterns(self) -> tuple[list[str], list[str]]:
+        stdlib = glob.escape(sysconfig.get_path("stdlib"))
+        written = (self.paths, self.exclude)
+        paths, exclude = ([pattern.replace("{stdlib}", stdlib) for pattern in patterns] for patterns in written)
+        return paths, exclude
 
     def _text(self, path: str) -> str | None:
+        """Return the text of a file, or None where it is left out."""
         try:
-            # Line ends become "\n" and a byte order mark goes: files differ in them for no reason a model should learn.
-            text = Path(path).read_text(self.encoding, errors="replace" if self.errors == "replace" else "strict")
-            return text.removeprefix("\ufeff")
-        except UnicodeDecodeError as error:
-            if self.errors == "skip":
-                return None
-            message = f"{path} is not {self.encoding}: byte {error.object[error.start]:#04x} at {error.start}"
-            raise DataError(message, "set `encoding`, or `errors: skip` or `replace`") from error
-        except LookupError as error:
-            raise DataError(f"{self.encoding} is no encoding of text", "such as utf-8, latin-1 or cp1252") from error
+            with open_regular(path) as file:
+                text = None if self._too_large(file) else self._decoding().read(file)
+        except NotTextError as error:
+            self._not_text(path, error)
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+            reason = f"cannot be read: {error.strerror}"
+            self._left_out(path, reason, f"{path} {reason}", "exclude it, or set `errors: skip`")
+        else:
+            if not text:
+                self.skipped(_named(path), "more than max_bytes" if text is None else "empty")
+            return text or None
+        return None
+
+    def _decoding(self) -> Decoding:
+        errors: Literal["strict", "replace"] = "replace" if self.errors == "replace" else "strict"
+        return Decoding(self.encoding, errors, self.newlines, self.binary)
+
+    def _too_large(self, file: BinaryIO) -> bool:
+        return self.max_bytes is not None and os.fstat(file.fileno()).st_size > self.max_bytes
+
+    def _not_text(self, path: str, error: NotTextError) -> None:
+        if error.reason != "binary":
+            hint = "set `encoding`, or `errors: skip` or `replace`"
+            self._left_out(path, error.reason, f"{path} {error.detail}", f"{hint}{error.guess}")
+        elif self.binary == "strict":
+            raise DataError(f"{path} {error.detail}", "exclude it, or set `binary: skip` or `keep`") from error
+        else:
+            self.skipped(_named(path), error.reason)
+
+    def _left_out(self, path: str, reason: str, message: str, hint: str) -> None:
+        if self.errors != "skip":
+            raise DataError(message, hint)
+        self.skipped(_named(path), reason)
 
 
-def _and_above(path: str) -> list[str]:
-    """Return a path and the folders it lies in, as they are named without links."""
-    resolved = Path(os.path.realpath(path))
-    return [str(resolved), *map(str, resolved.parents)]
+def open_regular(path: str) -> BinaryIO:
+    """Open a file that is a file; one that was replaced by a pipe is refused, never waited for.
 
-
-def _globbed(pattern: str) -> list[str]:
-    expanded = pattern.replace("{stdlib}", glob.escape(sysconfig.get_path("stdlib")))
-    return glob.glob(expanded, recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
+    Raises:
+        OSError: it cannot be opened, or is something else.
+    """
+    # NONBLOCK: the opening of a pipe would wait for a writer. It changes nothing for a file.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(0, "not a regular file", path)
+    return os.fdopen(handle, "rb")
 
 
 def _named(path: str) -> str:
     stdlib = sysconfig.get_path("stdlib")
-    return "{stdlib}" + path[len(stdlib) :] if path.startswith(f"{stdlib}/") else path
+    return readable("{stdlib}" + path[len(stdlib) :] if path.startswith(f"{stdlib}/") else path)

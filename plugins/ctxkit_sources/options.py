@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from ctxkit.spec import Context, Document, SourceOptions, SourceSlot
+
+if TYPE_CHECKING:
+    from ctxkit_sources.files import Files
 
 
 class FilesOptions(SourceOptions):
@@ -23,25 +26,49 @@ class FilesOptions(SourceOptions):
     shuffle: bool = False
     """Read the files in an order drawn from the seed, rather than by path; matters where only a part is used."""
     encoding: str = "utf-8"
-    """How bytes become text."""
+    """How bytes become text; a byte order mark goes."""
     errors: Literal["strict", "skip", "replace"] = "strict"
-    """What to do with a file that has other bytes: stop and name it, leave it out, or put U+FFFD in their place."""
+    """What to do with a file that has other bytes, or cannot be opened: stop and name it, or leave it out and count it;
+    `replace` puts U+FFFD in the place of other bytes and else stops."""
+    binary: Literal["skip", "keep", "strict"] = "skip"
+    """What to do with a file that has a NUL in its first 8 KB: leave it out and count it, read it, or stop."""
+    newlines: Literal["normalise", "keep"] = "normalise"
+    """Whether CRLF and lone CR become newlines, or stay."""
+    max_bytes: PositiveInt | None = None
+    """The largest file that is read, in bytes; a larger one is left out and counted. No limit where null."""
 
     @field_validator("encoding")
     @classmethod
     def _known(cls, encoding: str) -> str:
         try:
-            codecs.lookup(encoding)
-        except LookupError:
+            codecs.getincrementaldecoder(encoding)
+            b"".decode(encoding)
+        except (LookupError, UnicodeError):
             raise ValueError(f"Python knows no encoding {encoding}; such as utf-8, latin-1, utf-16") from None
         return encoding
 
+    def fingerprint(self, context: Context) -> str:
+        """Return a hash of the names, sizes and times of the files that match."""
+        return self._files(context).fingerprint()
+
     def build(self, context: Context) -> Iterable[Document]:
-        """Return the documents, read as they are asked for."""
+        """Return the documents, read as they are asked for; what is left out is reported."""
+        return self._files(context)
+
+    def _files(self, context: Context) -> Files:
         from ctxkit_sources.files import Files
 
-        seed = context.seed if self.shuffle else None
-        return Files(self.paths, exclude=self.exclude, encoding=self.encoding, errors=self.errors, seed=seed)
+        return Files(
+            self.paths,
+            exclude=self.exclude,
+            encoding=self.encoding,
+            errors=self.errors,
+            newlines=self.newlines,
+            binary=self.binary,
+            max_bytes=self.max_bytes,
+            seed=context.seed if self.shuffle else None,
+            skipped=context.skipped,
+        )
 
 
 class HubOptions(SourceOptions):
