@@ -24,38 +24,62 @@ BATCH_DOCUMENTS = 64
 
 
 @dataclass(frozen=True)
-class LeakageFilter:
-    """Judge a document by how many of its n-grams are held out; 8 bytes of memory a held-out n-gram."""
+class HeldOut:
+    """A set of n-grams; about 20 bytes of memory for each."""
 
-    held_out: NDArray[np.uint64]
-    """Hashes of the held-out n-grams, sorted, at least one."""
     ngram: int
+    hashes: NDArray[np.uint64]
+    """Sorted, each once, at least one."""
+    marks: NDArray[np.bool_]
+    """Whether there is a hash with these upper bits; most n-grams of a document have none, and need no search."""
+
+    @classmethod
+    def of(cls, hashes: NDArray[np.uint64], ngram: int) -> HeldOut:
+        """Return the set of hashes, which are sorted, each once, and at least one."""
+        bits = (8 * len(hashes) - 1).bit_length()
+        marks = np.zeros(1 << bits, dtype=np.bool_)
+        marks[_upper(hashes, marks)] = True
+        return cls(ngram, hashes, marks)
+
+    def matches(self, ids: NDArray[np.int32]) -> int:
+        """Return at how many places of a document an n-gram of the set begins."""
+        hashes = ngram_hashes(ids, self.ngram)
+        likely = hashes[self.marks[_upper(hashes, self.marks)]]
+        places = np.searchsorted(self.hashes, likely)
+        return int(np.count_nonzero(self.hashes.take(places, mode="clip") == likely))
+
+
+@dataclass(frozen=True)
+class LeakageFilter:
+    """Judge a document by how many of its n-grams are held out."""
+
+    held_out: HeldOut
     max_matches: int
     max_ratio: float
 
     def __call__(self, document: EncodedDocument) -> str | None:
         """Return why the document is dropped, or None."""
-        total = len(document.input_ids) - self.ngram + 1
-        found = matches(document.input_ids, self.held_out, self.ngram)
+        ngram = self.held_out.ngram
+        total = len(document.input_ids) - ngram + 1
+        found = self.held_out.matches(document.input_ids)
         if found > self.max_matches and found > self.max_ratio * total:
-            return f"shares {self.ngram}-grams with held-out documents"
+            return f"shares {ngram}-grams with held-out documents"
         return None
 
 
-def matches(ids: NDArray[np.int32], held_out: NDArray[np.uint64], ngram: int) -> int:
-    """Return at how many places a held-out n-gram begins; `held_out` holds sorted hashes, at least one."""
-    hashes = ngram_hashes(ids, ngram)
-    places = np.searchsorted(held_out, hashes)
-    return int(np.count_nonzero(held_out.take(places, mode="clip") == hashes))
+def _upper(hashes: NDArray[np.uint64], table: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the upper bits of each hash, as many as number the places of a table."""
+    bits = len(table).bit_length() - 1
+    return (hashes >> np.uint64(64 - bits)).view(np.int64)
 
 
-def held_out_hashes(
+def held_out(
     documents: Iterable[Document],
     tokenizer: PreTrainedTokenizerBase,
     ngram: int,
     skipped: Callable[[str, str], None],
-) -> NDArray[np.uint64]:
-    """Return the hashes of all n-grams of the documents, sorted, each once.
+) -> HeldOut:
+    """Return the set of all n-grams of the documents.
 
     Args:
         documents: What must not be trained on.
@@ -76,7 +100,7 @@ def held_out_hashes(
         raise DataError(
             f"leakage: no document of `against` has {ngram} tokens", "check its sources, or choose a smaller `ngram`"
         )
-    return hashes
+    return HeldOut.of(hashes, ngram)
 
 
 def _encoded(

@@ -47,37 +47,24 @@ class LshIndex:
         self._signatures = np.empty((FIRST_CAPACITY, num_perm), dtype=np.uint16)
         self._numbers = np.arange(self.bands)
         self._factors = np.array([pow(BASE, row, 1 << 64) for row in range(self.rows)], dtype=np.uint64)
-        self._link_all()
+        self._heads, self._before = self._tables()
 
-    def add(self, signature: NDArray[np.uint16]) -> None:
-        """Remember a signature, shape (num_perm,)."""
+    def add_unless_similar(self, signature: NDArray[np.uint16]) -> bool:
+        """Remember a signature, shape (num_perm,), and return True; or return False where a similar one is known.
+
+        Similar is one of at least the threshold's similarity that some band leads to.
+        """
+        buckets = self._buckets(signature)
+        found = self._candidates(buckets)
+        if len(found) and similarity(signature, self._signatures[found]).max() >= self.threshold:
+            return False
         if self.count == len(self._signatures):
-            self._signatures = np.concatenate([self._signatures, np.empty_like(self._signatures)])
-            self._signatures[self.count] = signature
-            self.count += 1
-            self._link_all()
-        else:
-            self._signatures[self.count] = signature
-            self._link(self.count)
-            self.count += 1
-
-    def holds_similar(self, signature: NDArray[np.uint16]) -> bool:
-        """Tell whether a signature found through some band has at least the threshold's similarity."""
-        found = self._candidates(signature)
-        return len(found) > 0 and bool(similarity(signature, self._signatures[found]).max() >= self.threshold)
-
-    def _candidates(self, signature: NDArray[np.uint16]) -> NDArray[np.int32]:
-        """Return the numbers of the signatures in the same buckets, each once."""
-        at = self._heads[self._numbers, self._buckets(signature)]
-        found = [at]
-        for _ in range(FOLLOWED - 1):
-            if at.max() == NONE:
-                break
-            at = np.where(at == NONE, NONE, self._before[at, self._numbers])
-            found.append(at)
-        links = np.concatenate(found)
-        numbers: NDArray[np.int32] = np.unique(links[links != NONE])
-        return numbers
+            self._grow()
+            buckets = self._buckets(signature)
+        self._signatures[self.count] = signature
+        self._link(self.count, buckets)
+        self.count += 1
+        return True
 
     def _buckets(self, signature: NDArray[np.uint16]) -> NDArray[np.intp]:
         """Return the bucket of each band, shape (bands,)."""
@@ -86,16 +73,34 @@ class LshIndex:
         buckets: NDArray[np.intp] = (keys & np.uint64(self._heads.shape[1] - 1)).astype(np.intp)
         return buckets
 
-    def _link(self, number: int) -> None:
+    def _candidates(self, buckets: NDArray[np.intp]) -> NDArray[np.int32]:
+        """Return the numbers of the signatures in these buckets; one may come several times."""
+        heads = self._heads[self._numbers, buckets]
+        bands = np.flatnonzero(heads != NONE)
+        at, found = heads[bands], [heads[bands]]
+        while len(at) and len(found) < FOLLOWED:
+            at = self._before[at, bands]
+            bands, at = bands[at != NONE], at[at != NONE]
+            found.append(at)
+        return np.concatenate(found)
+
+    def _link(self, number: int, buckets: NDArray[np.intp]) -> None:
         """Put a signature at the head of its buckets."""
-        buckets = self._buckets(self._signatures[number])
         self._before[number] = self._heads[self._numbers, buckets]
         self._heads[self._numbers, buckets] = number
 
-    def _link_all(self) -> None:
-        """Make the tables as large as the store of signatures, a power of two, and fill them."""
-        capacity = len(self._signatures)
-        self._heads = np.full((self.bands, capacity), NONE, dtype=np.int32)
-        self._before = np.empty((capacity, self.bands), dtype=np.int32)
+    def _grow(self) -> None:
+        """Double the store of signatures, and link them in tables as large."""
+        self._signatures = np.concatenate([self._signatures, np.empty_like(self._signatures)])
+        self._heads, self._before = self._tables()
         for number in range(self.count):
-            self._link(number)
+            self._link(number, self._buckets(self._signatures[number]))
+
+    def _tables(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return the newest signature of each bucket, (bands, buckets), and the one before each, (signatures, bands).
+
+        There are as many buckets as the store has places, a power of two.
+        """
+        capacity = len(self._signatures)
+        heads = np.full((self.bands, capacity), NONE, dtype=np.int32)
+        return heads, np.empty((capacity, self.bands), dtype=np.int32)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctxkit_filters.ngrams import ngram_hashes
+from ctxkit_filters.ngrams import mixed, ngram_hashes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +28,9 @@ def signature(ids: NDArray[np.int32], num_perm: int = 128, ngram: int = 5) -> ND
     """
     if not len(ids):
         raise ValueError("a document without tokens has no signature")
-    hashes = ngram_hashes(ids, min(ngram, len(ids)))
+    ngram = min(ngram, len(ids))
+    # The length is added, so that a short document never equals an n-gram that ends in id 0.
+    hashes = mixed(ngram_hashes(ids, ngram) + np.uint64(ngram))
     bins = (hashes >> np.uint64(32)) * np.uint64(num_perm) >> np.uint64(32)
     minima = np.full(num_perm, EMPTY)
     np.minimum.at(minima, bins.astype(np.intp), hashes)
@@ -47,6 +49,8 @@ def similarity(one: NDArray[np.uint16], others: NDArray[np.uint16]) -> NDArray[n
 def _densified(minima: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Fill each empty bin from the first bin that is not, in an order of its own that all documents share."""
     filled = minima != EMPTY
+    if filled.all():
+        return minima
     empty = np.flatnonzero(~filled)
     orders = _orders(len(minima))[empty]
     minima[empty] = minima[orders[np.arange(len(empty)), filled[orders].argmax(axis=1)]]

@@ -29,8 +29,5 @@ class NearDuplicateFilter:
         """Return why the document is dropped, or None."""
         if not len(document.input_ids):
             return None
-        made = signature(document.input_ids, self.num_perm, self.ngram)
-        if self.index.holds_similar(made):
-            return "nearly the same as a document before"
-        self.index.add(made)
-        return None
+        added = self.index.add_unless_similar(signature(document.input_ids, self.num_perm, self.ngram))
+        return None if added else "nearly the same as a document before"

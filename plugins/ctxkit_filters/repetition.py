@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctxkit_filters.ngrams import sampled_hashes
+from ctxkit_filters.ngrams import hash_blocks, sampled_hashes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,11 +16,9 @@ if TYPE_CHECKING:
     from ctxkit.spec import EncodedDocument
 
 SAMPLE = 8
-"""One hash in so many is looked at first."""
-EXACT_BELOW = 4096
-"""N-grams below which sampling would save nothing, being too rough to decide by."""
-DEVIATIONS = 5
-"""Standard deviations between an estimate and the limit; closer ones are counted exactly. Beyond 5 lie 6 in 10^7."""
+"""One hash in so many is looked at in a long document."""
+LONG = 1 << 18
+"""N-grams in a document from which on it is sampled; `deviation` is then at most 0.0052."""
 
 
 def repeated_share(ids: NDArray[np.int32], ngram: int = 50, sample: int = 1) -> float:
@@ -39,10 +37,26 @@ def repeated_share(ids: NDArray[np.int32], ngram: int = 50, sample: int = 1) -> 
 def deviation(total: int, sample: int) -> float:
     """Return the greatest standard deviation of a share estimated for `total` n-grams.
 
-    Each distinct n-gram is in the sample with probability p = 1/`sample`, so that the estimate of their number d, the
-    sample times 1/p, has the variance d * (1 - p) / p; and d <= total.
+    Each distinct n-gram is in the sample with probability p = 1/`sample`, so that the estimate of their number d, those
+    in the sample times 1/p, has the variance d * (1 - p) / p; and d <= total.
     """
     return math.sqrt((sample - 1) / total)
+
+
+def repeated_share_bound(ids: NDArray[np.int32], ngram: int = 50) -> float:
+    """Return an upper bound of the share, mostly less than 0.06 too high, in a fifth of the time.
+
+    Every distinct hash marks a place in a table by its upper bits. As some share a place, at least as many are distinct
+    as places are marked (the table of linear counting: Whang, Vander-Zanden and Taylor, 1990).
+    """
+    total = len(ids) - ngram + 1
+    if total < 2:
+        return 0.0
+    bits = (8 * total - 1).bit_length()
+    marked = np.zeros(1 << bits, dtype=np.bool_)
+    for hashes in hash_blocks(ids, ngram):
+        marked[(hashes >> np.uint64(64 - bits)).view(np.int64)] = True
+    return 1 - int(np.count_nonzero(marked)) / total
 
 
 def repeats_window(ids: NDArray[np.int32], window: int = 50, threshold: float = 0.8) -> bool:
@@ -66,25 +80,20 @@ def _distinct(hashes: NDArray[np.uint64]) -> int:
 
 @dataclass(frozen=True)
 class RepetitionFilter:
-    """Judge a document by the share of its repeated n-grams, as if all were counted."""
+    """Judge a document by the share of its repeated n-grams, which is exact unless the document is long."""
 
     ngram: int
     max_ratio: float
 
     def __call__(self, document: EncodedDocument) -> str | None:
         """Return why the document is dropped, or None."""
-        if self._share(document.input_ids) > self.max_ratio:
+        ids = document.input_ids
+        sample = SAMPLE if len(ids) - self.ngram >= LONG else 1
+        if sample == 1 and repeated_share_bound(ids, self.ngram) <= self.max_ratio:
+            return None
+        if repeated_share(ids, self.ngram, sample) > self.max_ratio:
             return f"more than {self.max_ratio} of its {self.ngram}-grams are repeated"
         return None
-
-    def _share(self, ids: NDArray[np.int32]) -> float:
-        """Return the share, estimated where the estimate is surely on the right side of the limit."""
-        total = len(ids) - self.ngram + 1
-        if total >= EXACT_BELOW:
-            share = repeated_share(ids, self.ngram, SAMPLE)
-            if abs(share - self.max_ratio) > DEVIATIONS * deviation(total, SAMPLE):
-                return share
-        return repeated_share(ids, self.ngram)
 
 
 @dataclass(frozen=True)

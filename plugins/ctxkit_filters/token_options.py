@@ -128,10 +128,10 @@ class LeakageOptions(TokenFilterOptions):
         Raises:
             DataError: there is no tokenizer, or no held-out document has as many tokens as an n-gram.
         """
-        from ctxkit_filters.leakage import LeakageFilter, held_out_hashes
+        from ctxkit_filters.leakage import LeakageFilter, held_out
 
         if context.tokenizer is None:
             raise DataError("leakage compares tokens, and there is no tokenizer yet", "leave it out here")
         documents = chain.from_iterable(source.build(context) for source in self.against)
-        held_out = held_out_hashes(documents, context.tokenizer, self.ngram, context.skipped)
-        return LeakageFilter(held_out, self.ngram, self.max_matches, self.max_ratio)
+        against = held_out(documents, context.tokenizer, self.ngram, context.skipped)
+        return LeakageFilter(against, self.max_matches, self.max_ratio)
