@@ -1,12 +1,13 @@
-"""Chunkers that see one document at a time: fixed windows with overlap, and cuts at paragraph borders."""
+"""Chunkers that cut documents one by one, and chunkers that write several into one example."""
 
 from ctxkit.spec import Component, hookimpl
 from ctxkit_chunkers.options import OverlapOptions, ParagraphOptions
+from ctxkit_chunkers.structures import CommitChainOptions, MultiFileOptions
 
-__all__ = ["OverlapOptions", "ParagraphOptions", "ctxkit_components"]
+__all__ = ["CommitChainOptions", "MultiFileOptions", "OverlapOptions", "ParagraphOptions", "ctxkit_components"]
 
 
 @hookimpl
 def ctxkit_components() -> list[type[Component]]:
-    """Return the options classes that this plugin adds to the `chunker` slot."""
-    return [OverlapOptions, ParagraphOptions]
+    """Return the options classes that this plugin adds."""
+    return [OverlapOptions, ParagraphOptions, MultiFileOptions, CommitChainOptions]

@@ -91,3 +91,9 @@ def _ends_sentence(traits: NDArray[np.uint8]) -> NDArray[np.bool_]:
     free[:-1] |= traits[1:] & OPENS_BLANK != 0
     ends &= free
     return ends
+
+
+def cut_end(strengths: NDArray[np.uint8], start: int, shortest: int, longest: int) -> int:
+    """Return where a chunk from `start` ends: at the latest of the strongest boundaries after so many tokens."""
+    reach = strengths[start + shortest - 1 : start + longest]
+    return start + longest - int(np.argmax(reach[::-1]))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ctxkit_chunkers.boundaries import BoundaryTable
+from ctxkit_chunkers.boundaries import BoundaryTable, cut_end
 from ctxkit_chunkers.documents import LEAST, Dropped, cut, long_enough, uncounted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    import numpy as np
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
@@ -57,5 +56,4 @@ class ParagraphChunker:
         # never strand a single token at the end, which would have nothing to be predicted from
         latest = min(self._length, rest - LEAST)
         earliest = min(self._min_length, latest)
-        reach = strengths[start + earliest - 1 : start + latest]
-        return start + latest - int(np.argmax(reach[::-1]))
+        return cut_end(strengths, start, earliest, latest)
