@@ -62,14 +62,19 @@ class OverlapOptions(ChunkerOptions):
 
 
 class ParagraphOptions(ChunkerOptions):
-    """Chunks that end where the text does: at a blank line, a line end or a sentence end, as far as there is one."""
+    """Chunks that end where the text does: at a section, a blank line, a line end or a sentence end."""
 
     kind: Literal["paragraph"]
-    """Chunks that end at a blank line, else at a line end, else at a sentence end, else anywhere."""
+    """Chunks that end before a heading or form feed, else at a blank line, else at a line end, else at a sentence end,
+    else anywhere; code, on request, between functions and classes."""
     length: int = Field(ge=3)
     """Tokens in the longest chunk; at least 3, so that every document can be cut into chunks of 2 or more."""
     min_length: int | None = Field(default=None, ge=2)
     """Tokens before which no chunk is cut unless its document ends; unset, half of length."""
+    code: bool | Literal["auto"] = False
+    """Cut code between functions and classes, those at the top level first. The ending of its path tells the language.
+    True needs the extra `code`; a language whose grammar is not installed is cut as text. `auto` does the same with
+    whatever is installed, so that its chunks depend on it."""
 
     @model_validator(mode="after")
     def _order_lengths(self) -> Self:
@@ -82,8 +87,9 @@ class ParagraphOptions(ChunkerOptions):
         """Return the chunker, which reads the vocabulary of the context's tokenizer once.
 
         Raises:
-            CtxkitError: the context has no tokenizer.
+            CtxkitError: the context has no tokenizer, or code is to be parsed and tree-sitter is not installed.
         """
+        from ctxkit_chunkers.definitions import require
         from ctxkit_chunkers.paragraph import ParagraphChunker
 
         if context.tokenizer is None:
@@ -92,9 +98,12 @@ class ParagraphOptions(ChunkerOptions):
                 "name a model or tokenizer, or choose the chunker 'overlap'",
                 exit_code=ExitCode.RECIPE,
             )
+        if self.code is True:
+            require()
         return ParagraphChunker(
             context.tokenizer,
             length=self.length,
             min_length=self.min_length or max(2, self.length // 2),
+            code=bool(self.code),
             dropped=context.dropped,
         )
