@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained page, and a summary for the terminal."""
+"""What a person reads: the report of a run, and a look at prepared data, each a page and text for the terminal."""
 
 from pathlib import Path
 
@@ -12,3 +12,11 @@ def ctxkit_report(run_dir: Path) -> str:
     from ctxkit_report.terminal import summary
 
     return f"{summary(run_dir)}\n\nreport: {write_report(run_dir)}"
+
+
+@hookimpl
+def ctxkit_data_report(run_dir: Path) -> str | None:
+    """Write `data.html` and return the overview, in colour; None where no data is prepared."""
+    from ctxkit_report.data_page import show
+
+    return show(run_dir)

@@ -73,6 +73,27 @@ def compact(value: float) -> str:
     return f"{value:.6g}"
 
 
+def rough(value: int) -> str:
+    """Write a count with three digits that matter: `999`, `12.3k` (thousands), `1.2M`."""
+    for size, unit in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if value >= 0.9995 * size and value >= 10**4:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:,}"
+
+
+def percent(part: float, total: float) -> str:
+    """Write a share in percent; only nothing is 0 % and only all is 100 %."""
+    if total <= 0:
+        return NONE
+    share = 100 * part / total
+    if 0 < share < 0.1:  # noqa: PLR2004 - the last digit that is written
+        return f"<0.1{SPACE}%"
+    if 99.95 <= share < 100:  # noqa: PLR2004 - what would round up
+        return f">99.9{SPACE}%"
+    digits = 1 if share % 100 and (share < 10 or share > 99) else 0  # noqa: PLR2004 - two digits suffice between
+    return f"{share:.{digits}f}{SPACE}%"
+
+
 def duration(seconds: float | None) -> str:
     """Write seconds as `25 s`, `12 min 5 s` or `3 h 20 min`."""
     if seconds is None or not math.isfinite(seconds):

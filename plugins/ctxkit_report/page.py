@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING
 
-from ctxkit.errors import DiskError
 from ctxkit_report.charts import LossChart, loss_chart, passkey_panels, perplexity_charts
 from ctxkit_report.collect import Run, collect
 from ctxkit_report.comparison import compare, control_note
 from ctxkit_report.figures import heat_scale, line_chart
 from ctxkit_report.headline import headline, status_note
+from ctxkit_report.ledgers import ledgers
 from ctxkit_report.notation import SPACE
-from ctxkit_report.tables import flatten, ledgers, method_rows, other_evals, training_rows
+from ctxkit_report.publish import fill, publish
+from ctxkit_report.tables import flatten, method_rows, other_evals, training_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,31 +29,19 @@ def write_report(run_dir: Path) -> Path:
     A reader never sees half a page: it is written beside its place and then moved.
     Raises CtxkitError where `run_dir` is not a directory and DiskError where the page cannot be written.
     """
-    page = render(collect(run_dir)).encode("utf-8", "replace")
     target = run_dir / "report.html"
-    draft = run_dir / f".report.{os.getpid()}.html"
-    try:
-        draft.write_bytes(page)
-        os.replace(draft, target)  # noqa: PTH105 - the same call, by the name that says it is atomic
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise DiskError(
-            f"cannot write {target}: {error.strerror or error}", "free some space or mend the rights"
-        ) from error
+    publish(target, render(collect(run_dir), has_data_page=(run_dir / "data.html").is_file()))
     return target
 
 
-def render(run: Run) -> str:
+def render(run: Run, *, has_data_page: bool = False) -> str:
     """Return the page; nothing in it is fetched from elsewhere."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("ctxkit_report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     comparison = compare(run)
     claim = headline(comparison)
-    return environment.get_template("report.html.j2").render(
+    return fill(
+        "report.html.j2",
         run=run,
+        has_data_page=has_data_page,
         comparison=comparison,
         headline=claim,
         sentences=[_parts(sentence) for sentence in claim.sentences],
@@ -65,7 +53,7 @@ def render(run: Run) -> str:
         heat_scale=heat_scale(),
         loss=_loss(loss_chart(comparison)),
         training=training_rows(comparison),
-        ledgers=ledgers(run),
+        ledgers=ledgers(run.data),
         other=other_evals(comparison),
         methods=method_rows(run),
         provenance=tuple(flatten(run.provenance)),

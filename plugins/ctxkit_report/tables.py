@@ -1,4 +1,4 @@
-"""Turn a run into the tables of its report: training, where the tokens went, other evals, provenance."""
+"""Turn a run into the tables of its report: training, other evals, provenance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ctxkit_report.notation import NONE, SPACE, Estimate, count_range, duration,
 
 if TYPE_CHECKING:
     from ctxkit.spec import Measurement
-    from ctxkit_report.collect import DataLedger, Run, SourceLedger, StageEval
+    from ctxkit_report.collect import Run, StageEval
 
 
 @dataclass(frozen=True)
@@ -26,31 +26,6 @@ class TrainingRow:
     steps: str
     tokens: str
     seconds: str
-
-
-@dataclass(frozen=True)
-class LedgerRow:
-    """One source, written out: tokens read, trained, given as context only, unused and dropped."""
-
-    kind: str
-    documents: str
-    read: str
-    trained: str
-    share: str
-    """Trained, in percent of what was read."""
-    context: str
-    unused: str
-    dropped: tuple[tuple[str, str], ...]
-    """Reason and tokens."""
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """One prepared data set, written out."""
-
-    stages: str
-    size: str
-    rows: tuple[LedgerRow, ...]
 
 
 @dataclass(frozen=True)
@@ -89,18 +64,6 @@ def training_rows(comparison: Comparison) -> tuple[TrainingRow, ...]:
             duration(stage.seconds),
         )
         for stage in comparison.run.stages
-    )
-
-
-def ledgers(run: Run) -> tuple[Ledger, ...]:
-    """Write out every data manifest."""
-    return tuple(
-        Ledger(
-            ", ".join(item.stages) or "used by no stage",
-            _ledger_size(item),
-            tuple(_ledger_row(source) for source in item.sources),
-        )
-        for item in run.data
     )
 
 
@@ -143,32 +106,6 @@ def _role(comparison: Comparison, stage: str) -> str:
     """Name the part a stage plays, unless its name says so already."""
     role = comparison.role(stage) or ""
     return "" if role == stage else role
-
-
-def _ledger_size(item: DataLedger) -> str:
-    counts = ((item.chunks, "chunks"), (item.tokens, "tokens"))
-    return ", ".join(f"{number(count)} {unit}" for count, unit in counts if count is not None)
-
-
-def _ledger_row(source: SourceLedger) -> LedgerRow:
-    share = f"{source.trained / source.read:.0%}".replace("%", f"{SPACE}%") if source.read and source.trained else ""
-    dropped = sorted(source.dropped.items(), key=lambda item: (-item[1], item[0]))
-    return LedgerRow(
-        source.kind,
-        number(source.documents),
-        number(source.read),
-        number(source.trained),
-        share,
-        number(source.context),
-        number(source.unused),
-        (
-            *((reason, number(count)) for reason, count in dropped),
-            *(
-                (reason, f"{number(count)} document{'s' if count != 1 else ''}")
-                for reason, count in source.filtered.items()
-            ),
-        ),
-    )
 
 
 def _shown(comparison: Comparison, item: StageEval) -> set[str]:

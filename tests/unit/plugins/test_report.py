@@ -129,13 +129,18 @@ def run_dir(tmp_path: Path) -> Path:
         "kind": "files",
         "documents": 460,
         "tokens_read": 1000000,
-        "tokens_trained": 970000,
-        "tokens_context": 4096,
+        "tokens_kept": 970000,
+        "tokens_repeated": 4096,
+        "tokens_inserted": 512,
+        "tokens_trained": 970512,
+        "tokens_masked": 4096,
         "tokens_unused": 900,
+        "tokens_eval": 0,
         "dropped": {"not ascii": 29100},
         "filtered_documents": {"shorter than 9 characters": 7},
     }
-    manifest = {"tokens": 974096, "chunks": 1903, "sources": [source]}
+    train = {"rows": 1903, "chunks": 2100, "tokens": 974608}
+    manifest = {"format": 2, "train": train, "eval": None, "sources": [source]}
     put(tmp_path / "data" / "abc123" / "manifest.json", manifest)
     put(tmp_path / "recipe.yaml", "name: tiny-yarn\nstages: {}\n")
     put(tmp_path / "provenance.json", {"packages": {"torch": "2.13.0"}, "devices": ["cpu"]})
@@ -246,7 +251,9 @@ def test_page_shows_every_part(run_dir: Path) -> None:
         "yarn, factor 4, window 512",
         "970,000 97 %",
         "29,100 not ascii",
-        "control, yarn 1,903 chunks, 974,096 tokens",
+        "900 unused: cut off by max_tokens or the mix",
+        "control, yarn 1,903 rows, 2,100 chunks, 974,608 tokens",
+        "970,000 97 %4,608970,5124,096",
         "7 documents shorter than 9 characters",
         "acme/order",
         "kendall_tau",
@@ -292,6 +299,33 @@ def test_page_fetches_nothing(run_dir: Path) -> None:
     assert not re.search(r"@import|url\(", markup)
     assert "default-src 'none'" in markup
     assert "https://example.org/data" in seen(markup)
+
+
+def test_page_links_to_the_data_page_where_there_is_one(run_dir: Path) -> None:
+    """The page about the data is linked by a relative path, and only where it stands beside the report."""
+    assert "data.html" not in page(run_dir)
+    put(run_dir / "data.html", "<!doctype html>")
+    links = [attributes.get("href") for tag, attributes in Outline(page(run_dir)).tags if tag == "a"]
+    assert links == ["data.html"]
+
+
+@pytest.mark.parametrize("absent", ["sources", "train", "format", "eval"])
+def test_ledger_without_a_field_is_shown_without_it(run_dir: Path, absent: str) -> None:
+    """A manifest of another version loses what it lacks, and nothing else."""
+    path = run_dir / "data" / "abc123" / "manifest.json"
+    put(path, {name: value for name, value in json.loads(path.read_text()).items() if name != absent})
+    text = seen(page(run_dir))
+    assert "control, yarn" in text
+    assert ("970,000 97 %" in text) == (absent != "sources")
+    assert ("1,903 rows" in text) == (absent != "train")
+
+
+def test_data_json_names_the_stages_before_they_are_trained(run_dir: Path) -> None:
+    """Until `run.json` knows which data a stage trained on, `data.json` does."""
+    stages = [stage("base", None, 128, 500), stage("yarn", "base", 512, 60, YARN)]
+    put(run_dir / "run.json", about(stages=stages))
+    put(run_dir / "data.json", {"stages": {"yarn": "abc123"}})
+    assert "yarn 1,903 rows" in seen(page(run_dir))
 
 
 def test_hostile_text_stays_text(run_dir: Path) -> None:

@@ -1,0 +1,128 @@
+"""Show an example in a terminal: where documents begin, what is masked, what was inserted.
+
+Every line begins with two marks, so that nothing depends on colour.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ctxkit_report.notation import NONE, number
+from ctxkit_report.visible import fit, fold, label, visible, width
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ctxkit_report.paint import Paint
+    from ctxkit_report.prepared import Sample, Segment
+
+LEGEND = "│ trained   ░ masked: read, not trained   + inserted by the chunker   ═ attention starts anew"
+_WIDTH = 96
+_HEAD, _TAIL = 6, 2
+"""Lines that are shown of the front and of the end of a segment."""
+_FIRST, _LAST = 9, 2
+"""Segments that are shown from the front and from the end of an example."""
+
+
+def pick(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """Return the examples that show the most: those with more kinds of stretches first, each of another sort."""
+    left = sorted(samples, key=lambda sample: -len(_features(sample)))
+    chosen: list[Sample] = []
+    while left and len(chosen) < most:
+        seen = [_sort(sample) for sample in chosen]
+        best = next((sample for sample in left if _sort(sample) not in seen), left[0])
+        chosen.append(best)
+        left.remove(best)
+    return chosen
+
+
+def excerpt(sample: Sample, paint: Paint) -> list[str]:
+    """Return the lines of an example, at most 96 columns wide, without its title."""
+    segments = sample.segments
+    hidden = len(segments) - _FIRST - _LAST
+    if hidden <= 1:
+        return list(_stretches(segments, None, paint))
+    between = segments[_FIRST:-_LAST]
+    tokens = sum(segment.tokens or 0 for segment in between)
+    note = f"   … {hidden:,} more stretches with {tokens:,} tokens are not shown …"
+    return [
+        *_stretches(segments[:_FIRST], None, paint),
+        paint(note, "dim"),
+        *_stretches(segments[-_LAST:], between[-1], paint),
+    ]
+
+
+def title(sample: Sample) -> str:
+    """Name an example: `train row 17, 4,096 tokens, source git, hard`."""
+    parts = (
+        f"{label(sample.split) or 'row'}{f' row {sample.row:,}' if sample.row is not None else ''}",
+        f"{number(sample.tokens)} tokens" if sample.tokens is not None else "",
+        f"source {label(sample.source)}" if sample.source else "",
+        label(sample.difficulty).replace("_", " "),
+    )
+    return ", ".join(part for part in parts if part)
+
+
+def place(segment: Segment) -> str:
+    """Name the document of a segment and the part of it: `repo/a.py, tokens 0 to 812`."""
+    name = label(segment.document) or "unnamed document"
+    if segment.start is None or segment.end is None:
+        return name
+    return f"{name}, tokens {segment.start:,} to {segment.end:,}"
+
+
+def begins(segment: Segment, before: Segment | None) -> bool:
+    """Whether a new stretch of a document begins here, so that its name is due."""
+    if segment.inserted:
+        return False
+    return before is None or before.document != segment.document or before.end != segment.start
+
+
+def with_documents(segments: Sequence[Segment], before: Segment | None = None) -> Iterator[tuple[Segment, bool]]:
+    """Yield each segment, and whether it begins a stretch of a document; inserted ones do not end one."""
+    for segment in segments:
+        yield segment, begins(segment, before) or (segment.boundary and not segment.inserted)
+        before = before if segment.inserted else segment
+
+
+def _features(sample: Sample) -> set[str]:
+    marks = {"inserted": "inserted", "masked": "masked", "boundary": "boundary"}
+    return {name for name, field in marks.items() if any(getattr(segment, field) for segment in sample.segments)}
+
+
+def _sort(sample: Sample) -> tuple[str, str]:
+    return sample.source, sample.difficulty
+
+
+def _stretches(segments: Sequence[Segment], before: Segment | None, paint: Paint) -> Iterator[str]:
+    for segment, named in with_documents(segments, before):
+        if named or segment.boundary:
+            yield _rule(place(segment) if named else "", paint, boundary=segment.boundary)
+        style = "inserted" if segment.inserted else "masked" if segment.masked else ""
+        marks = ("+" if segment.inserted else " ") + ("░" if segment.masked else "│")
+        for line in _lines(segment):
+            yield f"{marks} {paint(line, style)}".rstrip() if style else f"{marks} {line}".rstrip()
+
+
+def _rule(name: str, paint: Paint, *, boundary: bool) -> str:
+    mark = "═" if boundary else "─"
+    said = f"{mark * 3} {fit(name, _WIDTH - 30)} " if name else mark * 3
+    end = " attention starts anew ═══" if boundary else ""
+    line = said + mark * max(_WIDTH - width(said) - len(end), 3) + end
+    return paint(line, "boundary" if boundary else "strong")
+
+
+def _lines(segment: Segment) -> list[str]:
+    front, end = _folded(segment.text), _folded(segment.tail)
+    if segment.omitted or end:
+        note = f"… {segment.omitted:,} tokens are not shown …"
+        return [*front[:_HEAD], note, *end[-_TAIL:]]
+    hidden = len(front) - _HEAD - _TAIL
+    if hidden > 1:
+        return [*front[:_HEAD], f"… {hidden:,} lines are not shown …", *front[-_TAIL:]]
+    return front or [f"({number(segment.tokens)} tokens without text)" if segment.tokens else NONE]
+
+
+def _folded(text: str) -> list[str]:
+    lines = visible(text).expandtabs(4).removesuffix("\n").split("\n") if text else []
+    return [part for line in lines for part in fold(line, _WIDTH - 3)]
