@@ -1,10 +1,11 @@
-"""Where documents come from: local files, the hub, and synthetic text that makes long-range recall measurable."""
+"""Where documents come from: local files, git repositories, the hub, and synthetic text that makes long-range recall measurable."""
 
 from ctxkit.spec import Component, hookimpl
+from ctxkit_sources.git.options import GitHistoryOptions, GitOptions
 from ctxkit_sources.options import FilesOptions, HubOptions, KeyRecallOptions, RepeatsOptions
 
 
 @hookimpl
 def ctxkit_components() -> list[type[Component]]:
     """Return the sources."""
-    return [FilesOptions, HubOptions, KeyRecallOptions, RepeatsOptions]
+    return [FilesOptions, GitHistoryOptions, GitOptions, HubOptions, KeyRecallOptions, RepeatsOptions]
