@@ -31,8 +31,12 @@ OWNED = {
     "disable_tqdm": "ctxkit shows its own progress; it is quiet where there is no terminal",
     "hub_token": "it would lie in clear in every checkpoint; log in with `hf auth login`, or set HF_TOKEN",
     "push_to_hub_token": "it would lie in clear in every checkpoint; log in with `hf auth login`, or set HF_TOKEN",
-    "eval_strategy": "a stage has no eval dataset; write what to measure into `evals`",
-    "load_best_model_at_end": "a stage has no eval dataset to choose by",
+    "load_best_model_at_end": "the model of a stage is the last one; its checkpoints are kept for resuming alone",
+    "packing": "write `packing` into the data section: it packs over all chunks at once, and cuts and drops nothing",
+    "packing_strategy": "`packing` of the data section is a best fit over all chunks",
+    "remove_unused_columns": "rows are put together on demand; there is nothing unused",
+    "assistant_only_loss": "the data section decides which tokens are trained",
+    "completion_only_loss": "the data section decides which tokens are trained",
     "save_only_model": "a stage that was interrupted could not go on where it was",
     "enable_jit_checkpoint": "ctxkit saves at the end of the step when it is told to stop, which resumes exactly",
 }
@@ -126,10 +130,11 @@ def _train(stage: Node, path: tuple[str | int, ...]) -> Iterator[Fault]:
 
 def _lengths(located: Located) -> Iterator[Fault]:
     for stage in located.recipe.stages:
-        length = stage.data.chunker.length
-        stated = stage.train.get("max_length", length)
-        if isinstance(stated, int) and length > stated:
-            message = f"chunks of up to {length} tokens would be cut to train.max_length, {stated} tokens"
+        length = stage.data.sequence_length
+        row = stage.data.row_length
+        stated = stage.train.get("max_length", row)
+        if isinstance(stated, int) and row > stated:
+            message = f"chunks of up to {row} tokens would be cut to train.max_length, {stated} tokens"
             yield located.fault(stage.name, ("data", "chunker", "length"), message, "leave train.max_length out")
         original = original_window(located)
         window = stage.rope.window(original) if stage.rope is not None and original else None
@@ -154,6 +159,11 @@ def _weights(located: Located) -> Iterator[Fault]:
 
 def _steps(located: Located) -> Iterator[Fault]:
     for stage in located.recipe.stages:
+        if stage.train.get("eval_strategy", "no") != "no" and stage.data.eval is None:
+            message = "needs documents to evaluate on, and the data section sets none aside"
+            yield located.fault(
+                stage.name, ("train", "eval_strategy"), message, "add `data.eval`, such as {share: 0.01}"
+            )
         steps = effective(sft_settings(located, stage), "save_steps")
         if isinstance(steps, int | float) and steps <= 0:
             yield located.fault(stage.name, ("train", "save_steps"), "needs a number above 0")
@@ -172,8 +182,8 @@ def _unscaled(located: Located, stage: Stage) -> Iterator[Fault]:
     original, ancestor = original_window(located), stage
     while ancestor.rope is None and (parent := located.recipe.parent(ancestor)):
         ancestor = parent
-    if ancestor.rope is None and original and stage.data.chunker.length > original:
-        length = stage.data.chunker.length
+    if ancestor.rope is None and original and stage.data.sequence_length > original:
+        length = stage.data.sequence_length
         message = f"stage {stage.name} trains on {length} tokens, beyond the window of {original}, without RoPE scaling"
         yield located.fault(
             stage.name, ("data", "chunker", "length"), message, "add `rope`, or `rope: null` for a control"

@@ -63,6 +63,27 @@ def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: t
 
 
 @cli.command()
+@RECIPE
+@click.option("--run-dir", type=click.Path(), help="Where the data goes, and the run later.  [default: runs/NAME]")
+@click.option("--show", is_flag=True, help="Print where every token went, and write the page data.html.")
+@click.option("--shard", metavar="I/N", help="Tokenise only part I of N, from 0; without it, parts are put together.")
+@SET
+@PLUGIN
+def data(
+    recipe: str,
+    run_dir: str | None,
+    show: bool,
+    shard: str | None,
+    sets: tuple[str, ...],
+    plugin_files: tuple[str, ...],
+) -> None:
+    """Prepare the data of a recipe and train nothing; `ctxkit run` then finds it ready."""
+    from ctxkit import commands
+
+    commands.data(recipe, run_dir, sets, plugin_files, show=show, shard=shard)
+
+
+@cli.command()
 @click.argument("recipes", type=click.Path(), nargs=-1, required=True)
 @click.option(
     "--deep",

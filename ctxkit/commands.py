@@ -36,7 +36,7 @@ def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: t
     """Run a recipe, or say that it is finished; the training libraries load only when there is something to do."""
     host, registry = _plugins(plugin_files)
     located = load(Path(recipe), registry, host, sets)
-    directory = RunDirectory(Path(run_dir) if run_dir else Path("runs") / located.recipe.name)
+    directory = _directory(located, run_dir)
     if not _finished(directory, located):
         _warn(located)
         _say("loading the training libraries ...")
@@ -48,6 +48,40 @@ def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: t
             if text:
                 click.echo(text)
         click.echo(f"model:  {directory.model(directory.status()['result'])}")
+
+
+def data(
+    recipe: str,
+    run_dir: str | None,
+    sets: tuple[str, ...],
+    plugin_files: tuple[str, ...],
+    *,
+    show: bool,
+    shard: str | None,
+) -> None:
+    """Prepare the data of a recipe, or a part of it; with `show` print where every token went."""
+    host, registry = _plugins(plugin_files)
+    located = load(Path(recipe), registry, host, sets)
+    directory = _directory(located, run_dir)
+    _warn(located)
+    _say("loading the training libraries ...")
+    if shard is not None:
+        from ctxkit.train import Shard, prepare_shard
+
+        prepare_shard(located, directory, Shard.parse(shard))
+        return
+    from ctxkit.train import prepare_located
+
+    prepare_located(located, directory)
+    if show:
+        for _, text in host.ask("ctxkit_data_report", run_dir=directory.path):
+            if text:
+                click.echo(text)
+    click.echo(f"data:   {directory.path / 'data'}")
+
+
+def _directory(located: Located, run_dir: str | None) -> RunDirectory:
+    return RunDirectory(Path(run_dir) if run_dir else Path("runs") / located.recipe.name)
 
 
 def validate(

@@ -60,7 +60,7 @@ def _stage(located: Located, stage: Stage, original: int | None) -> dict[str, An
         "from": parent.name if parent else MODEL,
         "rope": _rope(stage, original),
         "window": stage.rope.window(original) if stage.rope and original else None,
-        "chunk_length": stage.data.chunker.length,
+        "chunk_length": stage.data.row_length,
         "tokens_per_step": per_step,
         "steps": steps if steps > 0 else None,
         "tokens": steps * per_step if steps > 0 else None,

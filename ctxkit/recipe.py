@@ -77,17 +77,74 @@ class TokenizerSection(Section):
     """Train one instead."""
 
 
+class LengthBand(Section):
+    """A class of documents by length, and how much of the training it makes."""
+
+    least: int = Field(ge=0)
+    """Tokens of its shortest document; it reaches up to the next band."""
+    share: float = Field(gt=0)
+    """Its part of the training tokens, relative to the other bands."""
+
+
+class Packing(Section):
+    """Short chunks joined into full rows, by a best fit over all of them: nothing is cut, nothing left out."""
+
+    document_mask: bool = True
+    """Keep attention within each chunk (position ids start anew); otherwise it reaches over the whole row."""
+    length: PositiveInt | None = None
+    """Tokens of a row; the chunker's length unless stated."""
+
+
+class EvalSplit(Section):
+    """Documents set aside before anything is chunked, so that no part of them is trained."""
+
+    share: float = Field(gt=0, lt=1)
+    """The part of the documents, chosen by a hash of their names and the seed."""
+    by: Literal["document", "group"] = "document"
+    """Set aside single documents, or whole groups such as repositories."""
+
+
 class DataSection(Section):
     """Where training examples come from."""
 
     sources: tuple[SourceSlot, ...] = Field(min_length=1)
     """Where documents come from; with a `weight` each, they are mixed by tokens."""
     filters: tuple[FilterSlot, ...] = ()
-    """Which documents stay, asked in order; the first that drops one is counted."""
+    """Which documents stay, asked in order: first those that judge texts, then those that judge tokens."""
     chunker: ChunkerSlot
     """How documents become training examples."""
+    packing: Packing | None = None
+    """Join short chunks into full rows."""
+    length_bands: tuple[LengthBand, ...] = ()
+    """Mix long and short documents by tokens, such as 60 % of the tokens from documents of 16,384 tokens or more."""
     max_tokens: PositiveInt | None = None
     """Stop after this many trained tokens, over all sources."""
+    eval: EvalSplit | None = None
+    """Set documents aside for `train.eval_strategy`."""
+    max_lost: float | None = Field(default=None, ge=0, le=1)
+    """The part of the tokens read that filters and chunker may leave out before the run is refused; unset, any part,
+    for all of it is counted and said."""
+    keep_left_out: bool = False
+    """Keep the texts that filters leave out beside the prepared data, to be looked at."""
+
+    @property
+    def row_length(self) -> int:
+        """Tokens of the longest row."""
+        return (self.packing.length if self.packing else None) or self.chunker.length
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens over which attention, and with it the positions, can reach."""
+        return self.chunker.length if self.packing and self.packing.document_mask else self.row_length
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        least = [band.least for band in self.length_bands]
+        if least != sorted(set(least)) or (least and least[0] != 0):
+            raise ValueError("needs length_bands from `least: 0` upwards, each once")
+        if self.row_length < self.chunker.length:
+            raise ValueError(f"needs packing.length of at least chunker.length, {self.chunker.length} tokens")
+        return self
 
 
 class LaunchSection(Section):

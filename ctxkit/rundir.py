@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import sys
 import time
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_CHANGES_SHOWN = 10
+PREPARED = {".lock", "data", "data.json", "data.html", "tokenizer"}
+"""What may lie in a directory that holds no run yet."""
 PATIENCE_SECONDS = 600
 
 
@@ -49,6 +52,16 @@ class RunDirectory:
         """Return the folder of prepared data; it exists only whole."""
         return self.path / "data" / key
 
+    @property
+    def data_index(self) -> Path:
+        """Names the folder of prepared data of each stage; written when it is whole."""
+        return self.path / "data.json"
+
+    def record_data(self, stage: str, key: str) -> None:
+        """Write down where the prepared data of a stage lies."""
+        stages = read_json(self.data_index).get("stages", {})
+        write_json(self.data_index, {"stages": {**stages, stage: key}})
+
     def evaluation(self, stage: str, index: int, kind: str) -> Path:
         """Return the file of one eval report."""
         return self.path / "evals" / stage / f"{index}-{kind}.json"
@@ -73,6 +86,11 @@ class RunDirectory:
         if not found and file.exists():
             raise DiskError(f"{file} is damaged", "choose another --run-dir")
         return found
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything is trained or measured, and not only data prepared."""
+        return any(self.path.glob("stages/*")) or any(self.path.glob("evals/*"))
 
     def update(self, **values: object) -> None:
         """Write values into `run.json`."""
@@ -114,7 +132,7 @@ class RunDirectory:
         if not file.exists():
             if self.status() or any(self.path.glob("stages/*")):
                 raise ResumeError(f"{self.path} holds another run, without its recipe", "choose another --run-dir")
-            strange = {path.name for path in self.path.glob("*")} - {".lock", "data", "tokenizer"}
+            strange = {path.name for path in self.path.glob("*")} - PREPARED
             if strange:
                 names = ", ".join(sorted(strange)[:MAX_CHANGES_SHOWN])
                 raise ResumeError(f"{self.path} holds other files: {names}", "choose another --run-dir")
@@ -139,8 +157,14 @@ class RunDirectory:
         Raises:
             ResumeError: it does.
         """
-        if self.holds(recipe, components):
-            return
+        try:
+            if self.holds(recipe, components):
+                return
+        except ResumeError:
+            if self.begun or not (self.path / "recipe.yaml").exists():
+                raise
+            # Nothing is trained or measured yet: prepared data is known by its content, the tokenizer is made again.
+            shutil.rmtree(self.tokenizer, ignore_errors=True)
         if self.status():
             # First: killed in between, the run must not look finished with evals that were not made.
             self.update(status="running")

@@ -29,14 +29,16 @@ def sft_settings(located: Located, stage: Stage) -> dict[str, Setting]:
     tree = located.stages[stage.name]
     stated = {key: Setting(value, str(tree.nearest(("train", key))[0].origin)) for key, value in stage.train.items()}
     added = {
-        "max_length": Setting(stage.data.chunker.length, "follows from data.chunker.length"),
+        "max_length": Setting(stage.data.row_length, "follows from data.chunker.length"),
         "logging_nan_inf_filter": Setting(value=False, origin="ctxkit: a loss that is not finite must be seen"),
         "include_num_input_tokens_seen": Setting("non_padding", "ctxkit: tokens are counted across interruptions"),
         "disable_tqdm": Setting(value=True, origin="ctxkit: it shows its own progress"),
     }
-    if not stage.train.get("packing"):
-        kept = {"skip_prepare_dataset": True}
-        added["dataset_kwargs"] = Setting(kept, "ctxkit: chunks are trained as they are, never cut again")
+    kept = {"skip_prepare_dataset": True}
+    added["dataset_kwargs"] = Setting(kept, "ctxkit: chunks are trained as they are, never cut again")
+    added["remove_unused_columns"] = Setting(value=False, origin="ctxkit: rows are put together on demand")
+    if stage.data.packing is not None and stage.data.packing.document_mask:
+        added["padding_free"] = Setting(value=True, origin="follows from data.packing.document_mask")
     return {**added, **stated}
 
 
@@ -52,7 +54,7 @@ def tokens_per_step(located: Located, stage: Stage, num_processes: int) -> int:
     """Return the most tokens that one optimizer step can see: batch x accumulation x processes x chunk length."""
     settings = sft_settings(located, stage)
     batch = effective(settings, "per_device_train_batch_size") * effective(settings, "gradient_accumulation_steps")
-    return int(batch) * num_processes * stage.data.chunker.length
+    return int(batch) * num_processes * stage.data.row_length
 
 
 def seed(stage: Stage) -> int:

@@ -38,6 +38,8 @@ class TrainerRequest:
     train_dataset: Dataset
     tokenizer: PreTrainedTokenizerBase
     callbacks: tuple[Any, ...]
+    eval_dataset: Dataset | None = None
+    """Rows of the documents that `data.eval` sets aside."""
 
 
 @dataclass(frozen=True)

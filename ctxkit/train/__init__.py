@@ -1,6 +1,8 @@
 """The training floor: the only part of ctxkit that imports torch, transformers, trl and datasets."""
 
 from ctxkit.train.deep import validate_deep
+from ctxkit.train.prepare import prepare_located, prepare_shard
 from ctxkit.train.run import run, run_located
+from ctxkit.train.sharding import Shard
 
-__all__ = ["run", "run_located", "validate_deep"]
+__all__ = ["Shard", "prepare_located", "prepare_shard", "run", "run_located", "validate_deep"]

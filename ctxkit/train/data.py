@@ -1,207 +1,273 @@
-"""From documents to a dataset: filter, tokenise, chunk, mix by tokens, with a ledger of where every token went."""
+"""From sources to rows: tokenise once, filter, chunk, mix by tokens, pack, with an account of every token."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-import numpy as np
-from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ctxkit.errors import DataError
 from ctxkit.recipe import DataSection
-from ctxkit.spec import Context, Document, EncodedDocument, Filter, SourceOptions
-from ctxkit.train import store
-from ctxkit.train.store import Manifest, SourceLedger, SourceWriter
+from ctxkit.rundir import write_json
+from ctxkit.spec import (
+    Context,
+    EncodedDocument,
+    FilterOptions,
+    TokenFilter,
+    TokenFilterOptions,
+)
+from ctxkit.train import mixing, rows
+from ctxkit.train.chunks import Inserted, SourceChunks
+from ctxkit.train.documents import Reading, SourceDocuments, Tokenisation
+from ctxkit.train.encoding import id_type
+from ctxkit.train.keys import DataKeys
+from ctxkit.train.ledger import SourceLedger, histogram, summary
+from ctxkit.train.packing import best_fit
+from ctxkit.train.reader import Reader
+from ctxkit.train.rows import Prepared, Split, open_rows
+from ctxkit.train.samples import Sampler
+from ctxkit.train.sharding import merge
+from ctxkit.train.tokens import TokenStore
 
-BATCH_DOCUMENTS = 64
-"""Documents tokenised at once; more costs memory and gains nothing for long ones."""
 
+def build_dataset(data: DataSection, context: Context, folder: Path, keys: DataKeys) -> Prepared:
+    """Return the training rows of a data section, prepared now or, where whole, as prepared before.
 
-def data_key(data: DataSection, tokenizer_folder: Path, components: dict[str, str], seed: int) -> str:
-    """Return the name of the folder for prepared data: a hash of all that determines its content."""
-    digest = hashlib.sha256()
-    used = {"data": data.model_dump(mode="json"), "components": components, "seed": seed, "format": store.FORMAT}
-    digest.update(json.dumps(used, sort_keys=True).encode())
-    for file in sorted(tokenizer_folder.glob("*.json")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def build_dataset(data: DataSection, context: Context, folder: Path) -> Dataset:
-    """Return the training examples of a data section, prepared now or, where whole, as prepared before.
+    Args:
+        data: The section.
+        context: With the tokenizer, and the seed of the stage.
+        folder: Where prepared data lies; token stores in `tokens`, rows beside them.
+        keys: The names to use.
 
     Raises:
-        DataError: a source has no documents, or nothing is left to train on.
+        DataError: a source has no documents, nothing is left to train on, or more is lost than `max_lost` allows.
     """
-    found = store.open_dataset(folder)
+    place = folder / keys.rows
+    found = open_rows(place)
     if found is not None:
         return found
-    for left in folder.parent.glob(f"{folder.name}.tmp-*"):
-        shutil.rmtree(left)
-    temporary = folder.with_name(f"{folder.name}.tmp-new")
+    temporary = folder / f"{keys.rows}.tmp-new"
+    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    writers = _prepare_all(data, context, temporary)
-    budgets = _budgets(data, [sum(writer.trained) for _, writer in writers])
-    rows = [_rows_within(writer.trained, budget) for (_, writer), budget in zip(writers, budgets, strict=True)]
-    ledgers = [_settled(ledger, writer, used) for (ledger, writer), used in zip(writers, rows, strict=True)]
-    longest = max(max(writer.lengths[:used], default=0) for (_, writer), used in zip(writers, rows, strict=True))
-    manifest = Manifest(sum(ledger.tokens_trained for ledger in ledgers), sum(rows), longest, tuple(ledgers))
-    if manifest.chunks == 0:
-        raise DataError("no training example is left", _explained(ledgers))
-    store.seal(temporary, folder, manifest, rows)
-    dataset = store.open_dataset(folder)
-    if dataset is None:
-        raise DataError(f"the prepared data in {folder} cannot be read back", "is the disk full or failing?")
-    return dataset
+    preparation = Preparation(data, context, folder, keys)
+    try:
+        manifest = preparation.run(temporary)
+    finally:
+        preparation.close()
+    rows.seal(temporary, place, manifest)
+    made = open_rows(place)
+    if made is None:
+        raise DataError(f"the prepared data in {place} cannot be read back", "is the disk full or failing?")
+    return made
 
 
-def filtered(documents: Iterable[Document], filters: list[Filter], counts: Counter[str]) -> Iterator[Document]:
-    """Yield the documents that every filter keeps; count the others by the reason of the first that dropped them."""
-    for document in documents:
-        reason = next((said for judge in filters if (said := judge(document)) is not None), None)
-        if reason is None:
-            yield document
-        elif isinstance(reason, str):
-            counts[reason] += 1
-        else:
-            raise DataError(f"a filter answered {reason!r}", "None keeps a document, a text says why it goes")
+Numbered = Iterator[tuple[int, EncodedDocument]]
+"""Documents with their numbers in the token store."""
 
 
-def encoded(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase) -> Iterator[EncodedDocument]:
-    """Yield documents with their ids: begin token if there is one, the text with special tokens split, end token."""
-    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    end = [tokenizer.eos_token_id]
-    iterator = iter(documents)
-    while batch := list(islice(iterator, BATCH_DOCUMENTS)):
-        texts = [document.text for document in batch]
-        ids = tokenizer(
-            texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
+class Preparation:
+    """One making of rows: open token stores, and what the chunkers made so far."""
+
+    def __init__(self, data: DataSection, context: Context, folder: Path, keys: DataKeys) -> None:
+        """Open or make the token store of every source.
+
+        Raises:
+            DataError: there is no tokenizer, or it has no end token.
+        """
+        tokenizer = cast("PreTrainedTokenizerBase", context.tokenizer)
+        self.data, self.context = data, context
+        self.tokenisation = Tokenisation(tokenizer)
+        self.dtype = id_type(len(tokenizer))
+        self.inserted = Inserted(len(data.sources))
+        self._keys = keys
+        self.sources = open_sources(data, folder / "tokens", keys, self.tokenisation, reading(data, context))
+        judges = [options for options in data.filters if isinstance(options, TokenFilterOptions)]
+        self._judges: list[TokenFilter] = [options.build(context) for options in judges]
+        self.ledgers = [SourceLedger(source.kind) for source in data.sources]
+        self._chunks: dict[str, list[SourceChunks]] = {split: [] for split in rows.SPLITS}
+
+    def run(self, folder: Path) -> dict[str, Any]:
+        """Write the rows into a folder; return its manifest.
+
+        Raises:
+            DataError: nothing is left to train on, or too much was lost.
+        """
+        left = self.data.max_tokens
+        for index in range(len(self.data.sources)):
+            self._read_source(index, mixing.limit(self.data, index, left))
+            if left is not None:
+                left = max(left - self._chunks["train"][-1].trained, 0)
+        train = self._split("train", mixing.choose(self.data, self._chunks["train"]))
+        if not train.rows:
+            raise DataError("no training example is left", _explained(self.ledgers))
+        self._settle(train.chosen)
+        self._refuse_loss()
+        splits = {"train": train}
+        if self.data.eval is not None:
+            everything = [(s, c) for s, chunks in enumerate(self._chunks["eval"]) for c in range(len(chunks))]
+            splits["eval"] = self._split("eval", everything)
+            if not splits["eval"].rows:
+                raise DataError("data.eval sets no document aside", "raise its share, or leave it out")
+        for name, split in splits.items():
+            split.write(folder / f"{name}.arrow")
+        rows.write_inserted(folder, self.inserted, self.dtype)
+        shown = Sampler([source.store for source in self.sources], self.inserted, self.tokenisation.spell, self.ledgers)
+        write_json(folder / "samples.json", {"samples": shown.samples(splits)})
+        return self._manifest({name: self._summary(splits[name]) if name in splits else None for name in rows.SPLITS})
+
+    def close(self) -> None:
+        """Close the token stores; what was tokenised stays."""
+        for source in self.sources:
+            source.close()
+
+    def _read_source(self, index: int, budget: int | None) -> None:
+        """Chunk one source until its chunks train `budget` tokens, or all of it for None."""
+        ledger, source = self.ledgers[index], self.sources[index]
+        dropped: Counter[str] = Counter()
+        own = replace(self.context, dropped=lambda _document, count, reason: dropped.update({reason: count}))
+        reader = Reader(source, self._judges, self.data.eval, self.context.seed, dropped)
+        train = self._collect(index, own, reader.train(), budget, "train")
+        held_out = self._collect(index, own, reader.held_out(), None, "eval")
+        ledger.documents, ledger.tokens_read = reader.documents, reader.tokens
+        ledger.tokens_eval = sum(held_out.kept)
+        ledger.dropped_documents, ledger.dropped = dict(reader.dropped_documents), dict(dropped)
+        ledger.document_lengths = histogram(reader.lengths)
+        ledger.documents_cut = train.documents_cut
+        end = source.store.position if reader.exhausted else reader.position
+        skipped, filtered = source.left_out(end + reader.exhausted)
+        ledger.skipped, ledger.filtered_documents = dict(skipped), dict(filtered)
+        ledger.documents_read = end + skipped.total()
+        ledger.special_token_texts = source.store.special_token_texts
+        if not ledger.documents_read and budget != 0:
+            where = f"data.sources.{index} (kind {ledger.kind})"
+            raise DataError(f"{where} yields no documents", "check its paths and patterns")
+        lost = reader.tokens - sum(train.kept) - ledger.tokens_eval - dropped.total()
+        if reader.exhausted and lost:
+            raise DataError(
+                f"the chunker {self.data.chunker.kind} left out {lost} of {reader.tokens} tokens without saying so",
+                "what it leaves out it must pass to context.dropped",
+            )
+
+    def _collect(
+        self, index: int, context: Context, documents: Numbered, budget: int | None, split: str
+    ) -> SourceChunks:
+        """Run the chunker over documents and keep its chunks."""
+        chunks = SourceChunks(
+            index, self.data.chunker.length, self.data.chunker.kind, self._read_ids(index), self.inserted
         )
-        for document, text_ids in zip(batch, ids["input_ids"], strict=True):
-            yield EncodedDocument(document, np.array([*begin, *text_ids, *end], dtype=np.int32))
+        self._chunks[split].append(chunks)
+        start = self.sources[index].store.start
+        stream = (chunks.hand_out(encoded, start(number)) for number, encoded in documents)
+        made = self.data.chunker.build(context)(stream)
+        if budget == 0:
+            return chunks
+        for chunk in context.track(made, f"data: {self.data.sources[index].kind}", 0):
+            chunks.add(chunk)
+            if budget is not None and chunks.trained >= budget and self._bands_full(chunks, budget):
+                break
+        return chunks
+
+    def _bands_full(self, chunks: SourceChunks, budget: int) -> bool:
+        """Return whether every class of length has its share of a budget."""
+        if not self.data.length_bands:
+            return True
+        trained = Counter[int]()
+        for band, length, masked in zip(chunks.bands, chunks.lengths, chunks.masked_tokens, strict=True):
+            trained[mixing.band_of(self.data, band)] += length - masked
+        return all(trained[band] >= budget * share for band, share in enumerate(mixing.band_shares(self.data)))
+
+    def _read_ids(self, index: int) -> Any:
+        return self.sources[index].store.read_span
+
+    def _split(self, split: str, chosen: list[mixing.Chosen]) -> Split:
+        sources, packing = self._chunks[split], self.data.packing
+        if packing is None:
+            return Split(sources, chosen, [[number] for number in range(len(chosen))], document_mask=False)
+        lengths = [sources[source].lengths[chunk] for source, chunk in chosen]
+        return Split(sources, chosen, best_fit(lengths, self.data.row_length), packing.document_mask)
+
+    def _settle(self, chosen: Sequence[mixing.Chosen]) -> None:
+        """Write the sums of the chosen chunks into the ledgers; what else was read was cut off by the mix."""
+        for source, chunk in chosen:
+            chunks, ledger = self._chunks["train"][source], self.ledgers[source]
+            ledger.chunks += 1
+            ledger.tokens_kept += chunks.kept[chunk]
+            ledger.tokens_repeated += chunks.repeated(chunk)
+            ledger.tokens_inserted += chunks.inserted[chunk]
+            ledger.tokens_masked += chunks.masked_tokens[chunk]
+            ledger.tokens_trained += chunks.lengths[chunk] - chunks.masked_tokens[chunk]
+        for ledger in self.ledgers:
+            spent = ledger.tokens_kept + sum(ledger.dropped.values()) + ledger.tokens_eval
+            ledger.tokens_unused = ledger.tokens_read - spent
+
+    def _refuse_loss(self) -> None:
+        read = sum(ledger.tokens_read for ledger in self.ledgers)
+        lost = sum(sum(ledger.dropped.values()) for ledger in self.ledgers)
+        allowed = self.data.max_lost
+        if allowed is not None and read and lost / read > allowed:
+            raise DataError(
+                f"{lost:,} of {read:,} tokens ({lost / read:.1%}) are left out, and data.max_lost allows {allowed:.1%}",
+                _explained(self.ledgers),
+            )
+
+    def _summary(self, split: Split) -> dict[str, Any]:
+        masked = sum(split.sources[source].masked_tokens[chunk] for source, chunk in split.chosen)
+        made = summary(split.lengths, masked, len(split.chosen), self.data.row_length, split.difficulty)
+        return asdict(made)
+
+    def _manifest(self, summaries: dict[str, Any]) -> dict[str, Any]:
+        packing, tokenizer = self.data.packing, self.tokenisation.tokenizer
+        stores = [
+            {
+                "path": f"../tokens/{key}",
+                "dtype": source.store.dtype.str,
+                "tokens": source.store.tokens,
+                "digest": source.store.digest(),
+            }
+            for key, source in zip(self._keys.stores, self.sources, strict=True)
+        ]
+        largest = [source.store.largest_id for source in self.sources]
+        return {
+            "length": self.data.row_length,
+            "chunker": self.data.chunker.kind,
+            "packing": {"strategy": "best_fit", "document_mask": packing.document_mask} if packing else None,
+            "tokenizer": {"vocab_size": len(tokenizer), "dtype": self.dtype.str},
+            "largest_id": max([*largest, *self.inserted.ids], default=0),
+            **summaries,
+            "sources": [asdict(ledger) for ledger in self.ledgers],
+            "stores": stores,
+        }
 
 
-def _prepare_all(data: DataSection, context: Context, folder: Path) -> list[tuple[SourceLedger, SourceWriter]]:
-    """Write the chunks of every source, reading none further than its share of `max_tokens`."""
-    shares = _shares(data)
-    written: list[tuple[SourceLedger, SourceWriter]] = []
-    left = data.max_tokens
-    for index, source in enumerate(data.sources):
-        budget = int(data.max_tokens * shares[index]) if shares and data.max_tokens else left
-        written.append(_prepare(source, index, data, context, folder / f"{index:03d}.arrow", budget))
-        if left is not None:
-            left = max(left - sum(written[-1][1].trained), 0)
-    return written
+def reading(data: DataSection, context: Context) -> Reading:
+    """Return how the documents of a section are read: with its filters of texts."""
+    filters = tuple(options.build(context) for options in data.filters if isinstance(options, FilterOptions))
+    return Reading(context, filters, keep_texts=data.keep_left_out)
 
 
-def _prepare(
-    source: SourceOptions, index: int, data: DataSection, context: Context, path: Path, budget: int | None
-) -> tuple[SourceLedger, SourceWriter]:
-    """Write the chunks of one source until they train `budget` tokens, or all for None."""
-    ledger, writer = SourceLedger(kind=source.kind), SourceWriter(path)
-    dropped, counts = Counter[str](), Counter[str]()
-    own = replace(context, dropped=lambda _document, tokens, reason: dropped.update({reason: tokens}))
-    documents = filtered(source.build(own), [cast("Filter", options.build(own)) for options in data.filters], counts)
-    stream = data.chunker.build(own)(_counted(encoded(documents, _tokenizer(context)), ledger))
-    chunks = iter(context.track(stream, f"data: {source.kind}", 0))
-    exhausted, trained = False, 0
-    while not exhausted and (budget is None or trained < budget):
-        chunk = next(chunks, None)
-        exhausted = chunk is None
-        if chunk is not None:
-            writer.write(chunk)
-            trained += writer.trained[-1]
-    writer.close()
-    if ledger.documents == 0 and not counts and budget != 0:
-        raise DataError(
-            f"data.sources.{index} (kind {ledger.kind}) yields no documents", "check its paths and patterns"
-        )
-    lost = ledger.tokens_read - sum(writer.first) - sum(dropped.values())
-    if exhausted and lost:
-        raise DataError(
-            f"the chunker {data.chunker.kind} left out {lost} of {ledger.tokens_read} tokens without saying so",
-            "what it leaves out it must pass to context.dropped",
-        )
-    ledger.dropped, ledger.filtered_documents = dict(dropped), dict(counts)
-    return ledger, writer
+def open_sources(
+    data: DataSection, folder: Path, keys: DataKeys, tokenisation: Tokenisation, reading: Reading
+) -> list[SourceDocuments]:
+    """Return the sources of a section on their token stores, below a folder."""
+    dtype = id_type(len(tokenisation.tokenizer))
+    for key in keys.stores:
+        merge(folder / key, dtype)
+    return [
+        SourceDocuments(options, TokenStore(folder / key, dtype), tokenisation, reading)
+        for options, key in zip(data.sources, keys.stores, strict=True)
+    ]
 
 
-def _counted(documents: Iterable[EncodedDocument], ledger: SourceLedger) -> Iterator[EncodedDocument]:
-    seen: set[str] = set()
-    for encoded_document in documents:
-        ledger.documents += 1
-        ledger.tokens_read += len(encoded_document.input_ids)
-        document = encoded_document.document
-        if document.id in seen:
-            # Spans name documents by their ids, and the ledger counts by spans.
-            document = replace(document, id=f"{document.id}#{ledger.documents}")
-        seen.add(document.id)
-        yield replace(encoded_document, document=document)
-
-
-def _shares(data: DataSection) -> list[float]:
-    """Return each source's share of the trained tokens by its weight, or nothing where there are no weights."""
-    weights = [source.weight for source in data.sources if source.weight is not None]
-    return [weight / sum(weights) for weight in weights] if len(weights) == len(data.sources) else []
-
-
-def _budgets(data: DataSection, available: list[int]) -> list[int | None]:
-    """Return how many of the available tokens each source may train; None means all.
-
-    With weights the mix holds exactly, up to one chunk: as many tokens as the scarcest source allows, or `max_tokens`.
-    """
-    shares = _shares(data)
-    if not shares:
-        return [None] * len(available)
-    totals = [tokens / share for tokens, share in zip(available, shares, strict=True)]
-    total = min(*totals, data.max_tokens) if data.max_tokens else min(totals)
-    return [int(total * share) for share in shares]
-
-
-def _rows_within(trained: list[int], budget: int | None) -> int:
-    """Return how many chunks fit a budget; the one that crosses it counts, so that a source is never left out."""
-    if budget is None:
-        return len(trained)
-    total = 0
-    for rows, tokens in enumerate(trained):
-        if total >= budget:
-            return rows
-        total += tokens
-    return len(trained)
-
-
-def _settled(ledger: SourceLedger, writer: SourceWriter, rows: int) -> SourceLedger:
-    """Return a ledger with its sums; what was read and neither trained nor dropped was cut off by the mix."""
-    trained, first = sum(writer.trained[:rows]), sum(writer.first[:rows])
-    return replace(
-        ledger,
-        chunks=rows,
-        tokens_trained=trained,
-        tokens_context=sum(writer.context[:rows]),
-        tokens_repeated=trained - first,
-        tokens_unused=ledger.tokens_read - first - sum(ledger.dropped.values()),
-    )
-
-
-def _explained(ledgers: list[SourceLedger]) -> str:
+def _explained(ledgers: Sequence[SourceLedger]) -> str:
     parts = []
     for ledger in ledgers:
-        reasons = {**ledger.filtered_documents, **ledger.dropped}
-        said = ", ".join(f"{reason} ({count})" for reason, count in reasons.items()) or "every document is empty"
-        parts.append(f"{ledger.kind}: {ledger.documents} documents, {said}")
+        documents = {**ledger.skipped, **ledger.filtered_documents}
+        said = [f"{reason} ({count} documents)" for reason, count in documents.items()]
+        said += [f"{reason} ({count:,} tokens)" for reason, count in ledger.dropped.items()]
+        parts.append(f"{ledger.kind}: {ledger.documents_read} documents, {', '.join(said) or 'nothing left out'}")
     return "; ".join(parts)
-
-
-def _tokenizer(context: Context) -> PreTrainedTokenizerBase:
-    if context.tokenizer is None or context.tokenizer.eos_token_id is None:
-        raise DataError("the tokenizer has no end-of-text token", "documents could not be told apart; choose another")
-    return context.tokenizer

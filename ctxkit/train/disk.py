@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -46,6 +48,21 @@ def _kept(args: SFTConfig) -> int:
         return int(args.save_total_limit)
     known = args.save_strategy == SaveStrategy.STEPS and args.max_steps > 0 and args.save_steps >= 1
     return max(int(args.max_steps // args.save_steps), 1) if known else 1
+
+
+@contextmanager
+def full_disk_said(folder: Path) -> Iterator[None]:
+    """Turn an error that means a full disk into one that says so.
+
+    Raises:
+        DiskError: no space is left for the folder.
+    """
+    try:
+        yield
+    except Exception as error:
+        if no_space(error, folder):
+            raise DiskError(f"no space is left for {folder}", "free some and type the command again") from error
+        raise
 
 
 def no_space(error: BaseException, folder: Path) -> bool:

@@ -134,6 +134,18 @@ def make_model(request: ModelRequest) -> PreTrainedModel:
     return loaded
 
 
+def fit_embeddings(model: PreTrainedModel, tokens: int) -> None:
+    """Give a model an embedding for every token of its tokenizer; new ones are drawn around the mean of the others.
+
+    Nothing changes where it has enough, as models whose vocabulary is padded have. Source of the draw: transformers'
+    `resize_token_embeddings` with `mean_resizing`.
+    """
+    embeddings: Any = model.get_input_embeddings()
+    have = int(embeddings.weight.shape[0]) or model.config.get_text_config().vocab_size
+    if tokens > have:
+        model.resize_token_embeddings(tokens)
+
+
 def check_rope(model: PreTrainedModel, rope: ExtendedRope | None) -> None:
     """Compare every rotary buffer of a model with the formula that its recipe asks for.
 

@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from ctxkit import checks, identity, launch, provenance
-from ctxkit.errors import CtxkitError, DiskError, ExitCode, StoppedError
+from ctxkit.errors import CtxkitError, ExitCode, StoppedError
 from ctxkit.host import Host
 from ctxkit.reading import Located
 from ctxkit.recipe import MODEL
@@ -20,7 +20,7 @@ from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed, tokens_per_step
 from ctxkit.spec import Context, RunFinished, RunStarted
 from ctxkit.train.deep import check_sources
-from ctxkit.train.disk import no_space
+from ctxkit.train.disk import full_disk_said
 from ctxkit.train.model import base_config, original_window
 from ctxkit.train.progress import say, track
 from ctxkit.train.signals import StopSignal
@@ -63,14 +63,10 @@ def run_located(located: Located, host: Host, directory: RunDirectory, command: 
     with directory.locked():
         directory.claim(identity.plain(located.recipe), used)
         try:
-            with stop.installed():
+            with stop.installed(), full_disk_said(directory.path):
                 _begin(located, host, directory, used, command)
                 return _run_stages(located, host, directory, used, stop)
         except BaseException as error:
-            if no_space(error, directory.path):
-                raise DiskError(
-                    f"no space is left for {directory.path}", "free some and type the command again"
-                ) from error
             _record_end(directory, error)
             raise
 
@@ -91,6 +87,7 @@ def _begin(located: Located, host: Host, directory: RunDirectory, used: dict[str
         command=" ".join(command),
         seed=seed(located.recipe.stages[0]),
     )
+    directory.data_index.unlink(missing_ok=True)
     host.tell("ctxkit_run_started", event=RunStarted(directory.path, identity.plain(located.recipe)))
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
-from datasets import Dataset
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
@@ -24,15 +23,15 @@ from ctxkit.reading import Located
 from ctxkit.recipe import MODEL, Recipe, Stage
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
-from ctxkit.spec import Context, StageFinished, TrainerRequest
+from ctxkit.spec import Context, ModelRequest, StageFinished, TrainerRequest
 from ctxkit.train import callbacks, checkpoints
-from ctxkit.train.data import build_dataset, data_key
 from ctxkit.train.disk import preflight
 from ctxkit.train.evaluate import evaluate, load_saved, on_device
-from ctxkit.train.model import check_rope, refusal, request_model, rope_in_force
+from ctxkit.train.model import check_rope, fit_embeddings, refusal, request_model, rope_in_force
+from ctxkit.train.prepare import prepare_stage
 from ctxkit.train.progress import say
+from ctxkit.train.rows import Prepared, open_rows
 from ctxkit.train.signals import StopSignal
-from ctxkit.train.store import open_dataset, read_manifest
 from ctxkit.train.trainer import quiet, sft_config
 
 
@@ -57,8 +56,10 @@ def run_stage(run: Run, stage: Stage) -> None:
     directory, context, recipe = run.directory, replace(run.context, seed=seed(stage)), run.located.recipe
     if launch.rank() == 0 and stage is _first_ancestor(recipe) and recipe.model.name_or_path:
         _measure_model(run)
-    if read_json(directory.stage_record(stage.name)):
+    if record := read_json(directory.stage_record(stage.name)):
         say(f"stage {stage.name}: already trained")
+        if launch.rank() == 0:
+            directory.record_data(stage.name, record["data"])
     else:
         _train(run, stage, context)
         gc.collect()
@@ -92,13 +93,18 @@ def _measure_model(run: Run) -> None:
     """Measure the model that the recipe starts with, before any training, as the result will be."""
     stage, context = run.located.recipe.result_stage, run.context
     request = request_model(run.located.recipe, stage, None, run.config)
-    evaluate(
-        MODEL, stage.evals, run.directory, lambda: on_device(run.host.hook.ctxkit_make_model(request=request)), context
-    )
+    evaluate(MODEL, stage.evals, run.directory, lambda: on_device(_model(run, request)), context)
     if stage.evals:
         unscaled = {"rope": None, "length": context.original_max_position_embeddings}
         record = {"name": MODEL, "from": None, **unscaled, "steps": 0, "tokens": 0, "seconds": 0.0}
         write_json(run.directory.stage_record(MODEL), record)
+
+
+def _model(run: Run, request: ModelRequest) -> PreTrainedModel:
+    """Return the model that a request asks for, with an embedding for every token of the run's tokenizer."""
+    model: PreTrainedModel = run.host.hook.ctxkit_make_model(request=request)
+    fit_embeddings(model, len(run.tokenizer))
+    return model
 
 
 def _train(run: Run, stage: Stage, context: Context) -> None:
@@ -106,11 +112,11 @@ def _train(run: Run, stage: Stage, context: Context) -> None:
     output = run.directory.stage(stage.name) / "checkpoints"
     # First, because DeepSpeed ZeRO-3 must be known before weights load.
     args = sft_config(run.located, stage, output)
-    key, dataset = _dataset(run, stage, context)
-    trainer = _trainer(run, stage, context, args, dataset)
-    checkpoint = _checkpoint(output, args)
+    key, prepared = _prepared(run, stage, context)
+    trainer = _trainer(run, stage, context, args, prepared)
+    checkpoint = _checkpoint(output, args, key)
     if launch.rank() == 0:
-        write_json(output / "processes.json", {"num_processes": args.world_size})
+        write_json(output / "begun.json", {"num_processes": args.world_size, "data": key})
     try:
         with run.stop.deferred(), contextlib.suppress(callbacks.AlreadyTrainedError):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -128,21 +134,22 @@ def _train(run: Run, stage: Stage, context: Context) -> None:
         write_json(run.directory.stage_record(stage.name), record)
 
 
-def _dataset(run: Run, stage: Stage, context: Context) -> tuple[str, Dataset]:
+def _prepared(run: Run, stage: Stage, context: Context) -> tuple[str, Prepared]:
     """Return the key and the rows of a stage's data, prepared by the first process and read by the others."""
-    key = data_key(stage.data, run.directory.tokenizer, run.components, context.seed)
-    folder = run.directory.data(key)
+    directory = run.directory
     if launch.rank() == 0:
-        dataset = build_dataset(stage.data, context, folder)
-        manifest = read_manifest(folder)
-        say(f"stage {stage.name}: {manifest['chunks']:,} chunks, {manifest['tokens']:,} tokens to train on")
-        return key, dataset
-    while (found := open_dataset(folder)) is None:
+        return prepare_stage(stage, directory, context)
+    # Removed by the first process before the processes join, so that what is found is of this start.
+    while stage.name not in read_json(directory.data_index).get("stages", {}):
         time.sleep(1)
-    return key, found
+    key = read_json(directory.data_index)["stages"][stage.name]
+    prepared = open_rows(directory.data(key))
+    if prepared is None:
+        raise DataError(f"the prepared data in {directory.data(key)} cannot be read here", "is it on a shared disk?")
+    return key, prepared
 
 
-def _trainer(run: Run, stage: Stage, context: Context, args: SFTConfig, dataset: Dataset) -> SFTTrainer:
+def _trainer(run: Run, stage: Stage, context: Context, args: SFTConfig, prepared: Prepared) -> SFTTrainer:
     """Return the trainer around the stage's model, its rotary frequencies checked."""
     recipe, directory = run.located.recipe, run.directory
     parent = recipe.parent(stage)
@@ -151,15 +158,16 @@ def _trainer(run: Run, stage: Stage, context: Context, args: SFTConfig, dataset:
     if stage.rope is not None:
         stage.rope.build(context)(config)
     torch.manual_seed(args.seed)
-    model = run.host.hook.ctxkit_make_model(request=request_model(recipe, stage, weights, config))
+    model = _model(run, request_model(recipe, stage, weights, config))
     rope = rope_in_force(recipe, stage, context)
     check_rope(model, rope)
-    _check_ids(dataset, model.config.get_text_config().vocab_size)
+    _check_ids(prepared, model.config.get_text_config().vocab_size)
     preflight(model, args, directory.path)
     tokenizer = copy.deepcopy(run.tokenizer)
     if rope:
         tokenizer.model_max_length = rope.window
-    request = TrainerRequest(stage.name, model, args, dataset, tokenizer, _callbacks(run, stage, context))
+    made = _callbacks(run, stage, context)
+    request = TrainerRequest(stage.name, model, args, prepared.train, tokenizer, made, prepared.eval)
     try:
         trainer: SFTTrainer = run.host.hook.ctxkit_make_trainer(request=request)
     except Exception as error:
@@ -183,11 +191,11 @@ def _callbacks(run: Run, stage: Stage, context: Context) -> tuple[Any, ...]:
     )
 
 
-def _checkpoint(output: Path, args: SFTConfig) -> Path | None:
+def _checkpoint(output: Path, args: SFTConfig, data: str) -> Path | None:
     """Return the checkpoint to continue from, the same in every process.
 
     Raises:
-        ResumeError: it was made with another number of processes, so the data order would be another.
+        ResumeError: it was made with another number of processes or other data, so the order of rows would be another.
     """
     found: list[str | None] = [None]
     if launch.rank() == 0:
@@ -198,11 +206,17 @@ def _checkpoint(output: Path, args: SFTConfig) -> Path | None:
     broadcast_object_list(found)
     if found[0] is None:
         return None
-    before = read_json(output / "processes.json").get("num_processes", args.world_size)
+    begun = read_json(output / "begun.json")
+    before = begun.get("num_processes", args.world_size)
     if before != args.world_size:
         raise ResumeError(
             f"{found[0]} was made with {before} processes, and now there are {args.world_size}: rows would differ",
             f"start {before} processes, or delete {output} to begin this stage again",
+        )
+    if begun.get("data", data) != data:
+        raise ResumeError(
+            f"{found[0]} was made with other data: the files, the commit or the dataset that a source reads changed",
+            f"bring them back, or delete {output} to begin this stage again with the new data",
         )
     say(f"continuing from {Path(found[0]).name}")
     return Path(found[0])
@@ -235,26 +249,22 @@ def _record(run: Run, stage: Stage, context: Context, trainer: SFTTrainer) -> di
         "name": stage.name,
         "from": parent.name if parent else MODEL if run.located.recipe.model.name_or_path else None,
         "rope": rope,
-        "length": stage.data.chunker.length,
+        "length": stage.data.sequence_length,
         "steps": trainer.state.global_step,
         "tokens": int(trainer.state.num_input_tokens_seen),
         "seconds": callbacks.seconds(run.directory.metrics, stage.name),
     }
 
 
-def _check_ids(dataset: Dataset, vocab_size: int) -> None:
+def _check_ids(prepared: Prepared, vocab_size: int) -> None:
     """Refuse token ids that the model has no embedding for: on a GPU they would end in a device assertion.
 
     Raises:
         DataError: with the largest id.
     """
-    largest = max((int(column.flatten().to_numpy().max()) for column in _id_chunks(dataset)), default=0)
+    largest = prepared.manifest["largest_id"]
     if largest >= vocab_size:
         raise DataError(
             f"the data holds token id {largest}, and the model has {vocab_size} embeddings",
             "is this the tokenizer of this model?",
         )
-
-
-def _id_chunks(dataset: Dataset) -> list[Any]:
-    return [chunk for chunk in dataset.data.column("input_ids").chunks if len(chunk)]

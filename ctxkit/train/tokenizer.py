@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ctxkit.errors import CtxkitError, DataError, ExitCode
 from ctxkit.recipe import Recipe, TokenizerTraining
 from ctxkit.spec import Context, SourceOptions
 from ctxkit.train.model import refusal
+from ctxkit.train.progress import say
 
 
 def make_tokenizer(recipe: Recipe, context: Context, folder: Path) -> PreTrainedTokenizerBase:
@@ -32,11 +34,27 @@ def make_tokenizer(recipe: Recipe, context: Context, folder: Path) -> PreTrained
         tokenizer = _loaded(str(model.name_or_path), model.revision)
     if tokenizer.eos_token_id is None:
         raise DataError("the tokenizer has no end-of-text token", "documents could not be told apart; choose another")
-    temporary = folder.with_name("tokenizer.tmp")
+    _add_special_tokens(tokenizer, recipe)
+    temporary = folder.with_name(f"tokenizer.tmp-{os.getpid()}")
     tokenizer.save_pretrained(temporary)
     shutil.rmtree(folder, ignore_errors=True)  # one without its config is not whole
-    temporary.replace(folder)
+    try:
+        temporary.replace(folder)
+    except OSError:  # several processes prepare parts of the data, and another was first: it made the same
+        shutil.rmtree(temporary)
     return tokenizer
+
+
+def _add_special_tokens(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> None:
+    """Add the tokens that chunkers insert and the tokenizer lacks; the model gets their embeddings when it loads."""
+    vocabulary = tokenizer.get_vocab()
+    wanted = (token for stage in recipe.stages for token in stage.data.chunker.special_tokens(vocabulary))
+    lacking = [token for token in dict.fromkeys(wanted) if token not in vocabulary]
+    if lacking:
+        tokenizer.add_tokens(
+            [AddedToken(token, special=True, normalized=False) for token in lacking], special_tokens=True
+        )
+        say(f"the tokenizer gets {len(lacking)} special tokens that the chunker inserts: {' '.join(lacking)}")
 
 
 def _loaded(name: str, revision: str | None) -> PreTrainedTokenizerBase:

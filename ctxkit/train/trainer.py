@@ -64,6 +64,7 @@ class CoreHooks:
             model=request.model,
             args=request.args,
             train_dataset=request.train_dataset,
+            eval_dataset=request.eval_dataset if request.args.eval_strategy != "no" else None,
             processing_class=request.tokenizer,
             callbacks=list(request.callbacks),
         )

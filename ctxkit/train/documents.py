@@ -1,0 +1,226 @@
+"""The documents of one source as they are asked for: from its token store, or read, filtered and tokenised now."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from ctxkit.errors import DataError
+from ctxkit.spec import Context, Document, EncodedDocument, Filter, SourceOptions
+from ctxkit.train.chat import chat_ids
+from ctxkit.train.encoding import Encoder, special_pattern
+from ctxkit.train.tokens import LeftOut, TokenStore
+
+BATCH_DOCUMENTS = 64
+"""Documents tokenised at once; more costs memory and gains nothing for long ones."""
+BATCH_CHARACTERS = 1 << 22
+"""Characters tokenised at once."""
+COMMIT_SECONDS = 20
+"""How much work a kill may cost."""
+
+
+@dataclass
+class Tokenisation:
+    """How texts become ids; one for all sources that share a tokenizer."""
+
+    tokenizer: PreTrainedTokenizerBase
+    encoder: Encoder = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Build what is needed for every text.
+
+        Raises:
+            DataError: the tokenizer has no end token.
+        """
+        if self.tokenizer.eos_token_id is None:
+            raise DataError(
+                "the tokenizer has no end-of-text token", "documents could not be told apart; choose another"
+            )
+        self.encoder = Encoder(self.tokenizer)
+        self.special = special_pattern(self.tokenizer)
+        begin, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        self.begin = np.array([] if begin is None else [begin], dtype=np.int32)
+        self.end = np.array([end], dtype=np.int32)
+
+    def spells_special(self, text: str) -> bool:
+        """Return whether a text spells a special token, which stays text."""
+        return self.special is not None and self.special.search(text) is not None
+
+    def decode(self, ids: Any) -> str:
+        """Return the text of a document's ids, begin and end token left out."""
+        return self.spell(ids[len(self.begin) : len(ids) - 1])
+
+    def spell(self, ids: Any) -> str:
+        """Return the text of any ids, special tokens spelled out."""
+        return cast("str", self.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the documents of a source are read."""
+
+    context: Context
+    """What sources are built with."""
+    filters: tuple[Filter, ...] = ()
+    """Judges of texts; the first that drops one is counted."""
+    keep_texts: bool = False
+    """Write what a filter drops into the store, text and all."""
+    shard: tuple[int, int] = (0, 1)
+    """Tokenise only part i of n: every n-th document of the source, from the i-th on."""
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A piece of a document's text."""
+
+    document: Document
+    position: int
+    text: str
+    first: bool
+    last: bool
+
+
+class SourceDocuments:
+    """Hand out the documents of a source by number; what is not in its store yet is read and put there."""
+
+    def __init__(self, options: SourceOptions, store: TokenStore, tokenisation: Tokenisation, reading: Reading) -> None:
+        """Start where the store ends."""
+        self.store = store
+        self._options, self._tokenisation, self._reading = options, tokenisation, reading
+        self._raw: Iterator[Document] | None = None
+        self._committed = time.monotonic()
+
+    def get(self, index: int) -> EncodedDocument | None:
+        """Return a document by its number, or None after the last.
+
+        Raises:
+            DataError: the source cannot be read.
+        """
+        while index >= len(self.store) and not self.store.exhausted:
+            self._read_batch()
+        if index >= len(self.store):
+            return None
+        return self.store.read(index, self._tokenisation.decode)
+
+    def read_all(self) -> Iterator[int]:
+        """Read the source to its end; yield how many documents are there after each batch."""
+        while not self.store.exhausted:
+            self._read_batch()
+            yield len(self.store)
+
+    def left_out(self, before: int) -> tuple[Counter[str], Counter[str]]:
+        """Return what the source skipped and what filters dropped before one of its documents, by reason."""
+        counts: dict[str, Counter[str]] = {"source": Counter(), "filter": Counter()}
+        for item in self.store.left_out():
+            if item.position < before:
+                counts[item.by][item.reason] += 1
+        return counts["source"], counts["filter"]
+
+    def close(self) -> None:
+        """Keep what was read so far."""
+        if self.store.journal.get("documents") != len(self.store) or not self.store.journal:
+            self.store.commit()
+        self.store.close()
+
+    def _read_batch(self) -> None:
+        if self._raw is None:
+            self._raw = self._resumed()
+        batch: list[tuple[Document, int]] = []
+        characters = 0
+        while len(batch) < BATCH_DOCUMENTS and characters < BATCH_CHARACTERS:
+            document = next(self._raw, None)
+            if document is None:
+                self.store.exhausted = True
+                break
+            position = self.store.position
+            self.store.position += 1
+            if position % self._reading.shard[1] != self._reading.shard[0]:
+                continue
+            reason = _judged(document, self._reading.filters)
+            if reason is None:
+                batch.append((document, position))
+                characters += len(document.text)
+            else:
+                kept = document.text if self._reading.keep_texts else None
+                self.store.leave_out(LeftOut(position, document.id, reason, "filter"), kept)
+        self._append(batch)
+        if self.store.exhausted or time.monotonic() - self._committed > COMMIT_SECONDS:
+            self.store.commit()
+            self._committed = time.monotonic()
+
+    def _resumed(self) -> Iterator[Document]:
+        """Return the documents of the source after those that the store knows.
+
+        Raises:
+            DataError: it has fewer than it had.
+        """
+        known = self.store.position
+        passed = 0
+
+        def skipped(document_id: str, reason: str) -> None:
+            if passed >= known and passed % self._reading.shard[1] == self._reading.shard[0]:
+                self.store.leave_out(LeftOut(passed, document_id, reason, "source"))
+
+        raw = iter(self._options.build(replace(self._reading.context, skipped=skipped)))
+
+        def counted() -> Iterator[Document]:
+            nonlocal passed
+            for document in raw:
+                passed += 1
+                if passed > known:
+                    yield document
+            if passed < known:
+                raise DataError(
+                    f"the source {self._options.kind} has {passed} documents, and had {known} before",
+                    "it must give the same documents every time for the same seed",
+                )
+
+        return counted()
+
+    def _append(self, batch: list[tuple[Document, int]]) -> None:
+        """Tokenise a batch and write it, no more than so many characters at once."""
+        blocks: list[_Block] = []
+        size = 0
+        for document, position in batch:
+            texts = [""] if document.messages else list(self._tokenisation.encoder.blocks(document.text))
+            for number, text in enumerate(texts):
+                blocks.append(_Block(document, position, text, number == 0, number == len(texts) - 1))
+                size += len(text)
+                if size >= BATCH_CHARACTERS:
+                    self._write(blocks)
+                    blocks, size = [], 0
+        self._write(blocks)
+
+    def _write(self, blocks: list[_Block]) -> None:
+        tokenisation = self._tokenisation
+        encoded = tokenisation.encoder([block.text for block in blocks]) if blocks else []
+        for block, ids in zip(blocks, encoded, strict=True):
+            chat = bool(block.document.messages)
+            if chat:
+                self.store.append_ids(chat_ids(tokenisation.tokenizer, tokenisation.encoder, block.document))
+            elif block.first:
+                self.store.append_ids(tokenisation.begin)
+            self.store.append_ids(np.array(ids, dtype=np.int32))
+            if block.last:
+                if not chat:
+                    self.store.append_ids(tokenisation.end)
+                self.store.special_token_texts += tokenisation.spells_special(block.document.text)
+                self.store.end(block.document, block.position)
+
+
+def _judged(document: Document, filters: Sequence[Filter]) -> str | None:
+    """Return the reason of the first filter that drops a document.
+
+    Raises:
+        DataError: a filter answered something that is neither a reason nor None.
+    """
+    reason = next((said for judge in filters if (said := judge(document)) is not None), None)
+    if reason is not None and not isinstance(reason, str):
+        raise DataError(f"a filter answered {reason!r}", "None keeps a document, a text says why it goes")
+    return reason

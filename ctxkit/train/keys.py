@@ -1,0 +1,59 @@
+"""The names of prepared data: each a hash of all that determines what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctxkit.identity import used
+from ctxkit.provenance import source_hash
+from ctxkit.recipe import DataSection
+from ctxkit.spec import Component, Context, FilterOptions
+from ctxkit.train import rows, tokens
+
+
+@dataclass(frozen=True)
+class DataKeys:
+    """The names of the folders for prepared data, each a hash of all that determines what is in it."""
+
+    rows: str
+    stores: tuple[str, ...]
+    """One a source."""
+
+
+def data_keys(data: DataSection, context: Context, tokenizer_folder: Path) -> DataKeys:
+    """Return the keys of a data section: options, source code, fingerprints of the sources, tokenizer, seed, format.
+
+    Raises:
+        DataError: a source cannot be found.
+    """
+    tokenizer = hashlib.sha256()
+    for file in sorted(tokenizer_folder.glob("*.json")):
+        tokenizer.update(file.read_bytes())
+    texts = [_described(options) for options in data.filters if isinstance(options, FilterOptions)]
+    stores = tuple(
+        _key(
+            tokens.FORMAT,
+            tokenizer.hexdigest(),
+            context.seed,
+            _described(source, exclude={"weight", "max_tokens"}),
+            source.fingerprint(context),
+            texts,
+            data.keep_left_out,
+        )
+        for source in data.sources
+    )
+    parts = [_described(part) for part in (*data.filters, data.chunker)]
+    return DataKeys(_key(rows.FORMAT, stores, context.seed, data.model_dump(mode="json"), parts), stores)
+
+
+def _described(options: Component, exclude: set[str] | None = None) -> list[Any]:
+    """Return what of a component decides on its outcome: its options, and the source code behind it."""
+    return [options.model_dump(mode="json", exclude=exclude), *(source_hash(type(part)) for part in used(options))]
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

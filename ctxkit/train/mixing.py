@@ -1,0 +1,103 @@
+"""Which chunks are used: so many tokens of each source and of each class of length as the recipe asks for."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from ctxkit.recipe import DataSection
+from ctxkit.train.chunks import SourceChunks
+
+Chosen = tuple[int, int]
+"""A chunk: which source, and which chunk of it."""
+
+
+def shares(data: DataSection) -> list[float]:
+    """Return each source's share of the trained tokens by its weight, or nothing where there are no weights."""
+    weights = [source.weight for source in data.sources if source.weight is not None]
+    return [weight / sum(weights) for weight in weights] if len(weights) == len(data.sources) else []
+
+
+def band_shares(data: DataSection) -> list[float]:
+    """Return the share of each class of length; one share of 1 where there are no classes."""
+    parts = [band.share for band in data.length_bands]
+    return [part / sum(parts) for part in parts] or [1.0]
+
+
+def band_of(data: DataSection, tokens: int) -> int:
+    """Return the class of length of a document."""
+    return max(bisect_right([band.least for band in data.length_bands], tokens) - 1, 0)
+
+
+def limit(data: DataSection, index: int, left: int | None) -> int | None:
+    """Return the most tokens that a source can be asked to train, or None for all it has.
+
+    Args:
+        data: The section.
+        index: Number of the source.
+        left: Tokens of `max_tokens` that the sources before have left.
+    """
+    own = data.sources[index].max_tokens
+    parts = shares(data)
+    whole = int(data.max_tokens * parts[index]) if parts and data.max_tokens else left
+    return min(value for value in (own, whole) if value is not None) if (own, whole) != (None, None) else None
+
+
+def choose(data: DataSection, sources: Sequence[SourceChunks]) -> list[Chosen]:
+    """Return the chunks to train on, in the order of reading.
+
+    With weights or length bands the mix holds up to one chunk, and it is as large as the scarcest part allows, or
+    `max_tokens`. Without either, sources are used up in order until `max_tokens`.
+    """
+    cells = _cells(data, sources)
+    parts = _parts(data)
+    if len(parts) == 1:
+        (members,) = cells.values() if cells else ([],)
+        return _within(members, sources, data.max_tokens)
+    totals = [_tokens(cells.get(cell, []), sources) / part for cell, part in parts.items()]
+    total = min(*totals, data.max_tokens) if data.max_tokens else min(totals)
+    chosen = [
+        chunk for cell, part in parts.items() for chunk in _within(cells.get(cell, []), sources, int(total * part))
+    ]
+    return sorted(chosen)
+
+
+def _parts(data: DataSection) -> dict[tuple[int, int], float]:
+    """Return the share of each cell; a cell is a source (0 for all without weights) and a class of length."""
+    bands = band_shares(data)
+    return {
+        (source, band): share * part
+        for source, share in enumerate(shares(data) or [1.0])
+        for band, part in enumerate(bands)
+    }
+
+
+def _cells(data: DataSection, sources: Sequence[SourceChunks]) -> dict[tuple[int, int], list[Chosen]]:
+    cells: dict[tuple[int, int], list[Chosen]] = {}
+    weighted = bool(shares(data))
+    for chunks, options in zip(sources, data.sources, strict=True):
+        for chosen in _within([(chunks.source, number) for number in range(len(chunks))], sources, options.max_tokens):
+            band = band_of(data, chunks.bands[chosen[1]])
+            cells.setdefault((chunks.source if weighted else 0, band), []).append(chosen)
+    return cells
+
+
+def _trained(chunk: Chosen, sources: Sequence[SourceChunks]) -> int:
+    chunks = sources[chunk[0]]
+    return chunks.lengths[chunk[1]] - chunks.masked_tokens[chunk[1]]
+
+
+def _tokens(members: Sequence[Chosen], sources: Sequence[SourceChunks]) -> int:
+    return sum(_trained(chunk, sources) for chunk in members)
+
+
+def _within(members: list[Chosen], sources: Sequence[SourceChunks], budget: int | None) -> list[Chosen]:
+    """Return the first members that fit a budget; the one that crosses it counts, so that no part is left out."""
+    if budget is None:
+        return members
+    total = 0
+    for number, chunk in enumerate(members):
+        if total >= budget:
+            return members[:number]
+        total += _trained(chunk, sources)
+    return members

@@ -1,0 +1,97 @@
+"""Token stores made in parts, each by a process of its own, and put together to what one process would have made."""
+
+from __future__ import annotations
+
+import heapq
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from ctxkit.errors import CtxkitError, ExitCode
+from ctxkit.train.progress import say
+from ctxkit.train.tokens import TokenStore
+
+PART = re.compile(r"\.part-([0-9]+)-of-([0-9]+)$")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `index` of `count`, from 0."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the part that `i/n` names.
+
+        Raises:
+            CtxkitError: with exit code 2, if it names none.
+        """
+        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+        if not found or int(found[1]) >= int(found[2]):
+            said = f"--shard needs `i/n` with i from 0 to n - 1, such as 0/8; got {text}"
+            raise CtxkitError(said, exit_code=ExitCode.RECIPE)
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def name(self, key: str) -> str:
+        """Return the folder of this part of a token store."""
+        return f"{key}.part-{self.index}-of-{self.count}"
+
+
+def merge(folder: Path, dtype: np.dtype[Any]) -> None:
+    """Put the parts of a token store together, if all are there and whole; the store is then as one process makes it.
+
+    Documents are copied in the order of the source, so that even the bytes are the same.
+    """
+    for count, parts in _parts(folder).items():
+        stores = [TokenStore(part, dtype) for part in parts]
+        try:
+            whole = len(parts) == count and all(store.exhausted for store in stores)
+            if not whole:
+                ready = sum(store.exhausted for store in stores)
+                say(f"{ready} of {count} parts of {folder.name} are ready; reading the source without them")
+                continue
+            _copy(stores, folder, dtype)
+        finally:
+            for store in stores:
+                store.close()
+        for part in parts:
+            shutil.rmtree(part)
+
+
+def _parts(folder: Path) -> dict[int, list[Path]]:
+    """Return the folders of parts in order, by how many parts there should be."""
+    found: dict[int, list[tuple[int, Path]]] = {}
+    for path in folder.parent.glob(f"{folder.name}.part-*"):
+        if match := PART.search(path.name):
+            found.setdefault(int(match[2]), []).append((int(match[1]), path))
+    return {count: [path for _, path in sorted(parts)] for count, parts in sorted(found.items())}
+
+
+def _copy(stores: list[TokenStore], folder: Path, dtype: np.dtype[Any]) -> None:
+    temporary = folder.with_name(f"{folder.name}.tmp-merged")
+    shutil.rmtree(temporary, ignore_errors=True)
+    merged = TokenStore(temporary, dtype)
+    for item in heapq.merge(*(store.left_out_lines() for store in stores), key=lambda pair: pair[0]):
+        merged.copy_left_out(item[1])
+    numbered = (
+        [(store.position_of(number), part, number) for number in range(len(store))] for part, store in enumerate(stores)
+    )
+    for position, part, number in heapq.merge(*numbered):
+        merged.copy(stores[part], number, position)
+    merged.position = max(store.position for store in stores)
+    merged.exhausted = True
+    merged.largest_id = max(store.largest_id for store in stores)
+    merged.special_token_texts = sum(store.special_token_texts for store in stores)
+    merged.commit()
+    merged.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.replace(folder)
