@@ -15,11 +15,11 @@ MARKS = (
     r"[\[(]\s*(?:to be )?continued(?: (?:on|in|below|next)\b[^\])\n]{0,40})?\s*(?:\.\.\.|…)?\s*[\])]",
     r"\[\s*\+\s*\d+ (?:more )?(?:chars?|characters|words|lines)\s*\]",
     r"(?:\.\.\.|…|\n)\s*[\[(]?(?:read|show|see|view|load) more\s*(?:\.\.\.|[…»→>])*[\])]?",
-    r"\w[ \t]+\[\s*(?:\.\.\.|…)\s*\]",
+    r"(?:\b\w+,? ){4}\[\s*(?:\.\.\.|…)\s*\]",
     r"\ufffd",
 )
 """What a cut leaves at the end of a text: `[truncated]` and its like, `(continued)`, `[+1234 chars]`, `Read more` as a
-last line or after an ellipsis, ` [...]` after a word, and the mark of a character that was cut in half."""
+last line or after an ellipsis, ` [...]` after four words, and the mark of a character cut in half."""
 
 
 class LengthOptions(FilterOptions):
@@ -54,7 +54,7 @@ class TruncationOptions(FilterOptions):
     patterns: tuple[str, ...] = MARKS
     """Regular expressions, matched in capital or small letters within the last 200 characters and up to the end of the
     text, white space after it aside. By default: `[truncated]` and its like, `(continued)`, `[+1234 chars]`,
-    `Read more` as a last line or after an ellipsis, ` [...]` after a word, and the mark of a character cut in half."""
+    `Read more` as a last line or after an ellipsis, ` [...]` after four words, and the mark of a character cut in half."""
     code_fences: bool = True
     """Whether to drop texts that end within a fenced code block of Markdown."""
 

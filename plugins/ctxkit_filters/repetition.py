@@ -88,7 +88,7 @@ class RepetitionFilter:
     def __call__(self, document: EncodedDocument) -> str | None:
         """Return why the document is dropped, or None."""
         ids = document.input_ids
-        sample = SAMPLE if len(ids) - self.ngram >= LONG else 1
+        sample = SAMPLE if len(ids) - self.ngram + 1 >= LONG else 1
         if sample == 1 and repeated_share_bound(ids, self.ngram) <= self.max_ratio:
             return None
         if repeated_share(ids, self.ngram, sample) > self.max_ratio:

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 TAIL = 200
 """Characters at the end in which a pattern may match."""
-FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[ \t]*(.*?)[ \t]*$", re.MULTILINE)
-INFO_WORD = re.compile(r"\{?[\w.+#:-]*\}?")
+FENCE = re.compile(r"^ {0,3}(`{3,})[ \t]*([^`\n]*?)[ \t]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class TruncationFilter:
 
     def __call__(self, document: Document) -> str | None:
         """Return why the document is dropped, or None."""
-        tail = document.text[-2 * TAIL :].rstrip()[-TAIL:]
+        tail = document.text.rstrip()[-TAIL:]
         if any(pattern.search(tail) for pattern in self.patterns):
             return "ends with a mark of truncation"
         if self.code_fences and ends_in_code_fence(document.text):
@@ -42,15 +41,13 @@ class TruncationFilter:
 def ends_in_code_fence(text: str) -> bool:
     """Tell whether a Markdown text ends before its last fenced code block is closed.
 
-    A block is closed by a line of the same character, at least as many of them, and nothing else (CommonMark 0.31,
-    4.5). An opening line with more than one word after the fence is taken for prose.
+    A block opened by three or more backticks is closed by a line of as many or more and nothing else (CommonMark 0.31,
+    4.5). Fences of tildes are not looked at: such lines underline headings in reStructuredText.
     """
-    if "```" not in text and "~~~" not in text:
-        return False
     opened = ""
-    for fence, info in FENCE.findall(text):
+    for fence, info in FENCE.findall(text) if "```" in text else ():
         if not opened:
-            opened = fence if INFO_WORD.fullmatch(info) else ""
+            opened = fence
         elif fence.startswith(opened) and not info:
             opened = ""
     return bool(opened)
