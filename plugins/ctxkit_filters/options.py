@@ -19,7 +19,7 @@ MARKS = (
     r"\ufffd",
 )
 """What a cut leaves at the end of a text: `[truncated]` and its like, `(continued)`, `[+1234 chars]`, `Read more` as a
-last line or after an ellipsis, ` [...]` after four words, and the mark of a character cut in half."""
+last line or after an ellipsis, `[...]` after four words, and the mark of a character that was cut in half."""
 
 
 class LengthOptions(FilterOptions):
@@ -54,7 +54,7 @@ class TruncationOptions(FilterOptions):
     patterns: tuple[str, ...] = MARKS
     """Regular expressions, matched in capital or small letters within the last 200 characters and up to the end of the
     text, white space after it aside. By default: `[truncated]` and its like, `(continued)`, `[+1234 chars]`,
-    `Read more` as a last line or after an ellipsis, ` [...]` after four words, and the mark of a character cut in half."""
+    `Read more` as a last line or after an ellipsis, `[...]` after four words, a character cut in half."""
     code_fences: bool = True
     """Whether to drop texts that end within a fenced code block of Markdown."""
 
