@@ -22,8 +22,8 @@ Decoder: TypeAlias = codecs.IncrementalDecoder | io.IncrementalNewlineDecoder
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class NotTextError(Exception):
-    """Bytes that are no text: why, in the same words for the same cause, in detail, and a guess at what they are."""
+class UnusableError(Exception):
+    """What cannot become a document: why, in the same words for the same cause; in detail; and a guess at the cure."""
 
     def __init__(self, reason: str, detail: str, guess: str = "") -> None:
         """Say why."""
@@ -49,23 +49,24 @@ class Decoding:
         twice the size of a file in ASCII. Python keeps a text in 1, 2 or 4 bytes a character, by the widest in it.
 
         Raises:
-            NotTextError: bytes that the encoding does not know, or NULs where these are not kept.
+            UnusableError: bytes that the encoding does not know, or NULs where these are not kept.
         """
         return "".join(self._pieces(file))
 
-    def _pieces(self, file: BinaryIO) -> list[str]:
-        decoder, fed, pieces = self._decoder(), 0, []
+    def _pieces(self, file: BinaryIO) -> Iterator[str]:
+        decoder, fed, begun = self._decoder(), 0, False
         while True:
             piece = file.read(PIECE)
             if not fed:
                 self._check_bytes(piece)
             fed += len(piece)
-            pieces.append(self._decoded(decoder, piece, fed))
-            if len(pieces) == 1:
-                self._check_characters(pieces[0])
-                pieces[0] = pieces[0].removeprefix(BOM)
+            text = self._decoded(decoder, piece, fed)
+            if text and not begun:
+                self._check_characters(text)
+                text, begun = text.removeprefix(BOM), True
+            yield text
             if not piece:
-                return pieces
+                return
 
     def _decoder(self) -> Decoder:
         decoder = codecs.getincrementaldecoder(self.encoding)(self.errors)
@@ -81,7 +82,7 @@ class Decoding:
             byte = error.object[error.start]
             reason = f"not {self.encoding}"
             guess = "; it begins as UTF-16 does" if fed <= PIECE and piece.startswith(_WIDE_MARKS) else ""
-            raise NotTextError(reason, f"is {reason}: byte {byte:#04x} at {place}", guess) from error
+            raise UnusableError(reason, f"is {reason}: byte {byte:#04x} at {place}", guess) from error
 
     def _check_bytes(self, piece: bytes) -> None:
         # A file in UTF-16 is better refused as another encoding than as binary.
@@ -95,7 +96,7 @@ class Decoding:
 
     def _refuse_nul(self, place: int) -> None:
         if place >= 0:
-            raise NotTextError("binary", f"is binary: a NUL at {place}")
+            raise UnusableError("binary", f"is binary: a NUL at {place}")
 
     def _wide(self) -> bool:
         """Return whether NUL bytes are a part of ordinary characters."""
@@ -105,10 +106,15 @@ class Decoding:
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def lone_surrogate(text: str) -> str:
-    """Return the first half of a surrogate pair that stands alone in a text, and where; else nothing."""
+def check_surrogates(text: str) -> None:
+    """Refuse half of a surrogate pair that stands alone, as JSON can spell it: no encoding has bytes for it.
+
+    Raises:
+        UnusableError: there is one.
+    """
     found = None if text.isascii() else _SURROGATE.search(text)
-    return f"\\u{ord(found.group()):04x} at {found.start()}" if found else ""
+    if found:
+        raise UnusableError("lone surrogate", f"holds a lone surrogate, \\u{ord(found.group()):04x} at {found.start()}")
 
 
 def with_newlines(text: str, newlines: Newlines) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from ctxkit.errors import DataError
 from ctxkit.spec import Document
-from ctxkit_sources.decoding import Binary, Decoding, Newlines, NotTextError
+from ctxkit_sources.decoding import Binary, Decoding, Newlines, UnusableError
 from ctxkit_sources.matching import Finder, readable, stamp, unreported
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Files:
         return stamp(Finder(strict=False).find(*self._patterns()), _named)
 
     def _ordered(self) -> list[str]:
-        finder = Finder(lambda path, reason: self.skipped(_named(path), reason), self.errors != "skip")
+        finder = Finder(lambda path, reason: self.skipped(_named(path), reason), strict=self.errors != "skip")
         found = finder.find(*self._patterns())
         if self.seed is not None:
             random.Random(f"files {self.seed}").shuffle(found)
@@ -75,7 +75,7 @@ class Files:
         try:
             with open_regular(path) as file:
                 text = None if self._too_large(file) else self._decoding().read(file)
-        except NotTextError as error:
+        except UnusableError as error:
             self._not_text(path, error)
         except OSError as error:
             reason = f"cannot be read: {error.strerror}"
@@ -93,7 +93,7 @@ class Files:
     def _too_large(self, file: BinaryIO) -> bool:
         return self.max_bytes is not None and os.fstat(file.fileno()).st_size > self.max_bytes
 
-    def _not_text(self, path: str, error: NotTextError) -> None:
+    def _not_text(self, path: str, error: UnusableError) -> None:
         if error.reason != "binary":
             hint = "set `encoding`, or `errors: skip` or `replace`"
             self._left_out(path, error.reason, f"{path} {error.detail}", f"{hint}{error.guess}")

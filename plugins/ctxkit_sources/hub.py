@@ -1,15 +1,25 @@
-"""Datasets by datasets' own loaders."""
+"""Datasets: local files read row by row, and everything else by datasets' own loaders."""
 
 from __future__ import annotations
 
+import glob
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from ctxkit.errors import DataError
-from ctxkit.spec import Document
+from ctxkit_sources.commits import cached_commit
+from ctxkit_sources.local import LocalFiles
+from ctxkit_sources.locating import LOADERS, DataFiles, by_split, folder_files, is_folder, is_remote, local_files
+from ctxkit_sources.matching import Finder, stamp, unreported
+from ctxkit_sources.outcomes import EMPTY, NO_COLUMN, NO_ROWS, Columns, Outcome
+from ctxkit_sources.rows import Reading, Row, SampleBy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator
+
+    from ctxkit.spec import Document
+    from ctxkit_sources.decoding import Newlines
 
 
 @dataclass(frozen=True)
@@ -17,37 +27,145 @@ class Hub:
     """Read one document a row."""
 
     path: str
-    split: str
-    text_column: str
-    id_column: str | None
-    arguments: Mapping[str, Any]
-    """More keyword arguments of `load_dataset`."""
+    """A loader with `data_files`, a folder written as a path (`./x`), or else a name on the hub."""
+    split: str = "train"
+    data_files: DataFiles = None
+    name: str | None = None
+    revision: str | None = None
+    text_column: str | None = "text"
+    messages_column: str | None = None
+    id_column: str | None = None
+    sample_by: SampleBy = "document"
+    newlines: Newlines = "normalise"
+    max_bytes: int | None = None
+    on_bad_row: Literal["fail", "skip"] = "fail"
+    streaming: bool = False
+    seed: int | None = None
+    """Of the order; as stored where None."""
+    buffer_size: int = 1000
+    """Rows among which a streamed order draws."""
+    skipped: Callable[[str, str], None] = unreported
+    """Told the id and why, for every row that is left out."""
 
     def __iter__(self) -> Iterator[Document]:
         """Yield the documents.
 
         Raises:
-            DataError: the dataset cannot be loaded, lacks a column, or holds a text that is none.
+            DataError: the dataset cannot be loaded, has no rows, lacks a column, or holds a row that is no text.
         """
-        for number, row in enumerate(self._rows()):
-            for column in filter(None, (self.text_column, self.id_column)):
-                if column not in row:
-                    raise DataError(f"{self.path} has no column {column}", f"it has {', '.join(sorted(row))}")
-            text = row[self.text_column]
-            if not isinstance(text, str):
-                said = f"row {number} of {self.path}: {self.text_column} holds {type(text).__name__}, not text"
-                raise DataError(said, "clean the file, or choose another text_column")
-            yield Document(
-                text, id=str(row[self.id_column]) if self.id_column else f"{self.path}/{self.split}/{number}"
-            )
+        rows, lacking, last = 0, 0, ""
+        for outcome in self._outcomes():
+            rows += outcome.reason != NO_ROWS
+            lacking += outcome.reason.startswith(NO_COLUMN)
+            last = outcome.detail
+            if outcome.reason:
+                self._leave_out(outcome)
+            else:
+                yield outcome.document()
+        if not rows:
+            raise DataError(f"there are no rows in {self._called()}", "check the files, and the split")
+        if lacking == rows:
+            raise DataError(last, "no other row has that column either")
 
-    def _rows(self) -> Iterator[Mapping[str, Any]]:
-        from datasets import load_dataset
+    def _leave_out(self, outcome: Outcome) -> None:
+        if self.on_bad_row == "fail" and outcome.reason not in {EMPTY, NO_ROWS}:
+            hint = "mend it, or leave such rows out and count them with `on_bad_row: skip`"
+            raise DataError(outcome.detail, hint)
+        self.skipped(outcome.id, outcome.reason)
+
+    def fingerprint(self) -> str:
+        """Return a hash of the names, sizes and times of local files; of a hub name, its commit as far as it is known.
+
+        That is the `revision` where it is a commit, or the commit that the local cache holds for it: the hub is not
+        asked. It may be unknown before a first download, and then says only the revision.
+
+        Raises:
+            DataError: a pattern matches no file.
+        """
+        if self.path in LOADERS and not is_remote(self.data_files):
+            return stamp(path for paths in local_files(self.data_files).values() for path in paths)
+        if is_folder(self.path):
+            folder = glob.escape(str(Path(self.path).expanduser()))
+            return stamp(Finder(strict=False).find([f"{folder}/**"]))
+        name = self.path.removeprefix("hf://datasets/")
+        return cached_commit(name, self.revision) or self.revision or ""
+
+    def _outcomes(self) -> Iterator[Outcome]:
+        if self.path in LOADERS and not is_remote(self.data_files):
+            return self._local(self.path, local_files(self.data_files, self.skipped))
+        if is_folder(self.path):
+            loader, splits = folder_files(self.path, self.name, self.data_files)
+            if loader in LOADERS and not is_remote(splits):
+                return self._local(loader, splits)
+        return self._loaded()
+
+    def _local(self, loader: str, splits: dict[str, list[str]]) -> Iterator[Outcome]:
+        reading = Reading(loader, self._columns().names, self.sample_by, self.newlines, self.max_bytes)
+        files = LocalFiles(splits, reading, self._columns())
+        if self.seed is None:
+            return files.outcomes(self.split)
+        if self.streaming:
+            return files.buffered(self.split, self.seed, self.buffer_size)
+        return files.shuffled(self.split, self.seed)
+
+    def _columns(self) -> Columns:
+        return Columns(self.text_column, self.messages_column, self.id_column, self.newlines, self.max_bytes)
+
+    def _loaded(self) -> Iterator[Outcome]:
+        columns = self._columns()
+        for number, values in self._numbered():
+            place = f"row {number} of {self._called()}"
+            yield columns.outcome(Row(number, values), f"{self.path}/{self.split}/{number}", place)
+
+    def _numbered(self) -> Iterator[tuple[int, Any]]:
         from datasets.exceptions import DatasetsError
 
         try:
-            yield from load_dataset(self.path, split=self.split, **self.arguments)
+            dataset = self._dataset()
+            if self.seed is None:
+                yield from enumerate(dataset)
+            elif self.streaming:
+                yield from enumerate(dataset.shuffle(seed=self.seed, buffer_size=self.buffer_size))
+            else:
+                yield from _permuted(dataset, self.seed)
         except (DatasetsError, OSError, ValueError, StopIteration, RuntimeError) as error:
-            # An empty file ends in a bare StopIteration.
-            said = " ".join(str(error).split()) or "it is empty"
-            raise DataError(f"the dataset {self.path} (split {self.split}) cannot be loaded: {said}") from error
+            raise DataError(f"{self._called()} cannot be loaded: {_said(error)}", self._shadow()) from error
+
+    def _dataset(self) -> Any:
+        from datasets import load_dataset
+
+        arguments: dict[str, Any] = {"name": self.name, "revision": self.revision, "streaming": self.streaming}
+        if self.data_files is not None:
+            arguments["data_files"] = by_split(self.data_files)
+        # A bare name would mean a folder of the same name in the working directory, if there is one.
+        bare = self.path not in LOADERS and not is_folder(self.path) and "://" not in self.path
+        dataset = load_dataset(f"hf://datasets/{self.path}" if bare else self.path, split=self.split, **arguments)
+        there = dataset.column_names or ()
+        missing = [name for name in self._columns().names if there and name not in there]
+        if missing:
+            raise DataError(f"{self._called()} has {NO_COLUMN}{missing[0]}", f"it has {', '.join(sorted(there))}")
+        # Other columns may hold what takes time or more libraries to decode, such as pictures.
+        return dataset.select_columns(list(self._columns().names)) if there else dataset
+
+    def _called(self) -> str:
+        files = ", ".join(pattern for patterns in by_split(self.data_files).values() for pattern in patterns)
+        return f"{files or f'the dataset {self.path}'} (split {self.split})"
+
+    def _shadow(self) -> str:
+        if is_folder(self.path) or not Path(self.path).is_dir():
+            return ""
+        return f"the folder {self.path} is not meant unless it is written ./{self.path}"
+
+
+def _permuted(dataset: Any, seed: int) -> Iterator[tuple[int, Any]]:
+    """Yield the rows with their numbers in an order drawn from a seed."""
+    import numpy as np
+
+    for number in np.random.default_rng(seed).permutation(len(dataset)):
+        yield int(number), dataset[int(number)]
+
+
+def _said(error: BaseException) -> str:
+    """Return what went wrong in one line; datasets hides the reason behind a message of its own."""
+    cause = error.__cause__ or error
+    return " ".join(str(cause).split()) or "it is empty"

@@ -7,7 +7,6 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,14 +29,16 @@ def unreported(path: str, reason: str) -> None:
     del path, reason
 
 
-@dataclass(frozen=True)
 class Finder:
     """Find the regular files that patterns match. Folders that match are no files, and not worth a report."""
 
-    skipped: Callable[[str, str], None] = unreported
-    """Told the path and why, for what is matched and left out."""
-    strict: bool = True
-    """Refuse a folder or file that cannot be looked into, rather than report it."""
+    def __init__(self, skipped: Callable[[str, str], None] = unreported, *, strict: bool = True) -> None:
+        """Keep whom to tell, once, the path and reason of what is left out.
+
+        Where `strict`, a folder or file that cannot be looked into is refused rather than told.
+        """
+        self._skipped = _once(skipped)
+        self._strict = strict
 
     def find(self, patterns: Sequence[str], exclude: Sequence[str] = ()) -> list[str]:
         """Return the paths in their order; a folder that `exclude` matches leaves out all below it.
@@ -46,7 +47,7 @@ class Finder:
             DataError: a pattern matches no file, or a folder cannot be listed.
         """
         excluded = _expanded(exclude)
-        globber = Globber(self.skipped, self._unreadable, excluded)
+        globber = Globber(self._skipped, self._unreadable, excluded)
         matched = {path for pattern in patterns for path in self._files(pattern, globber)}
         real = _without_links(sorted(matched))
         if excluded:
@@ -62,7 +63,7 @@ class Finder:
             if kind == "file":
                 files.append(path)
             elif kind != "folder":
-                self.skipped(str(path), kind)
+                self._skipped(str(path), kind)
         if not files:
             raise DataError(f"no file matches {pattern}", _hint(pattern, kinds))
         return files
@@ -77,7 +78,7 @@ class Finder:
             yield str(first)
             for other in others:
                 if _plain(other) != target:
-                    self.skipped(str(other), "a link to a file that is read already")
+                    self._skipped(str(other), "a link to a file that is read already")
 
     def _kind(self, path: Path) -> str:
         """Return `file`, `folder`, or why it is neither."""
@@ -86,7 +87,7 @@ class Finder:
         except OSError as error:
             if error.errno in {errno.ENOENT, errno.ELOOP}:
                 return "a link that leads nowhere"
-            if self.strict:
+            if self._strict:
                 raise _refused(path, error) from error
             return _reason(error)
         if stat.S_ISREG(mode):
@@ -94,9 +95,9 @@ class Finder:
         return "folder" if stat.S_ISDIR(mode) else _SPECIAL.get(stat.S_IFMT(mode), "not a regular file")
 
     def _unreadable(self, path: Path, error: OSError) -> None:
-        if self.strict:
+        if self._strict:
             raise _refused(path, error) from error
-        self.skipped(str(path), _reason(error))
+        self._skipped(str(path), _reason(error))
 
 
 def stamp(paths: Iterable[str], named: Callable[[str], str] = str) -> str:
@@ -114,6 +115,18 @@ def stamp(paths: Iterable[str], named: Callable[[str], str] = str) -> str:
 def readable(path: str) -> str:
     """Return a path as text that can be written as UTF-8, which a file name need not be."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _once(skipped: Callable[[str, str], None]) -> Callable[[str, str], None]:
+    """Return a function that passes each report on once, though several patterns find the same."""
+    reported: set[tuple[str, str]] = set()
+
+    def report(path: str, reason: str) -> None:
+        if (path, reason) not in reported:
+            reported.add((path, reason))
+            skipped(path, reason)
+
+    return report
 
 
 def _expanded(patterns: Sequence[str]) -> frozenset[str]:

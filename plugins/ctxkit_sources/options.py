@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from ctxkit.spec import Context, Document, SourceOptions, SourceSlot
+from ctxkit_sources.locating import LOADERS, is_folder
 
 if TYPE_CHECKING:
     from ctxkit_sources.files import Files
+    from ctxkit_sources.hub import Hub
 
 
 class FilesOptions(SourceOptions):
@@ -42,7 +44,7 @@ class FilesOptions(SourceOptions):
     def _known(cls, encoding: str) -> str:
         try:
             codecs.getincrementaldecoder(encoding)
-            b"".decode(encoding)
+            "a".encode(encoding)
         except (LookupError, UnicodeError):
             raise ValueError(f"Python knows no encoding {encoding}; such as utf-8, latin-1, utf-16") from None
         return encoding
@@ -72,43 +74,94 @@ class FilesOptions(SourceOptions):
 
 
 class HubOptions(SourceOptions):
-    """A dataset by datasets' own loaders: from the hub, or local parquet, json, csv, text or arrow files."""
+    """A dataset, one document a row: from the hub, a local folder, or local json, csv, text, parquet or arrow files.
+
+    Local files are read as they are, with no guess at types: dates stay text, and a row is named by file and line.
+    """
 
     kind: Literal["hub"]
-    path: str
-    """Hub name, or the name of a loader (`json`, `parquet`, `csv`, `text`, `arrow`) together with `data_files`."""
+    path: str = Field(min_length=1)
+    """A loader (`json`, `csv`, `text`, `parquet`, `arrow`) together with `data_files`; a local folder written as a path
+    (`./x`, `/x`, `~/x`); or else a name on the hub, though a folder of that name be there."""
     name: str | None = None
     """Configuration of the dataset, as `load_dataset` calls it."""
-    data_files: str | tuple[str, ...] | Mapping[str, str] | None = None
-    """Files, as `load_dataset` takes them."""
+    data_files: str | tuple[str, ...] | Mapping[str, str | tuple[str, ...]] | None = None
+    """Files or glob patterns, by split where there are several; relative to the working directory, or to the dataset.
+    Packed files (.gz, .bz2, .xz, .zst, .lz4) are unpacked as they are read. json: one object a line, or an array."""
     split: str = "train"
     """Split, slices such as `train[:1%]` included."""
     revision: str | None = None
-    """Commit, branch or tag on the hub."""
+    """Commit, branch or tag on the hub; a commit makes sure that the data stays the same."""
     streaming: bool = False
-    """Read rows as they are needed instead of downloading the whole first."""
-    text_column: str = "text"
-    """The column that holds the text."""
+    """Read rows as they are needed instead of downloading the whole first; local files are always read so."""
+    shuffle: bool = False
+    """Read the rows in an order drawn from the seed; matters where only a part is used. Local files are copied into
+    datasets' cache for it, unless they are streamed."""
+    buffer_size: PositiveInt = 1000
+    """Rows held in memory among which `shuffle` draws the next, where `streaming` is set."""
+    text_column: str | None = "text"
+    """The column that holds the text; none where `messages_column` is set."""
+    messages_column: str | None = None
+    """The column that holds a chat: a list of turns, each with the texts `role` and `content`."""
     id_column: str | None = None
-    """The column that names a row; its number unless stated."""
+    """The column that names a row, each by another name; unless stated its file and number, or its number in the order
+    read."""
+    sample_by: Literal["document", "paragraph", "line"] = "document"
+    """What makes a row of a text file: the whole, what stands between blank lines, or each line."""
+    newlines: Literal["normalise", "keep"] = "normalise"
+    """Whether CRLF and lone CR in a text become newlines, or stay."""
+    on_bad_row: Literal["fail", "skip"] = "fail"
+    """What to do with a row that is broken, null or no text: stop and say where and what it is, or leave it out and
+    count it. What stops datasets' own loaders, such as broken JSON on the hub, stops in both cases."""
+    max_bytes: PositiveInt | None = None
+    """The longest text, in bytes, and the longest line of a local json, csv or text file; a longer one is a bad row."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_column(cls, values: Any) -> Any:
+        """Unset the default of `text_column` where there are messages."""
+        if isinstance(values, dict) and values.get("messages_column") is not None and "text_column" not in values:
+            return {**values, "text_column": None}
+        return values
 
     @model_validator(mode="after")
-    def _local(self) -> HubOptions:
-        if self.path in LOADERS and self.data_files is None:
+    def _consistent(self) -> HubOptions:
+        if self.path in LOADERS and not self.data_files:
             raise ValueError(f"the loader `{self.path}` needs `data_files`")
+        if (self.text_column is None) == (self.messages_column is None):
+            raise ValueError("needs one of text_column and messages_column")
+        if self.revision and self._is_local():
+            raise ValueError("revision is for datasets on the hub; this one is local")
         return self
 
+    @model_validator(mode="after")
+    def _all_read(self) -> HubOptions:
+        """Refuse what nothing would read."""
+        if "buffer_size" in self.model_fields_set and not (self.shuffle and self.streaming):
+            raise ValueError("buffer_size needs shuffle and streaming")
+        if "sample_by" in self.model_fields_set and not (self.path == "text" or self._is_local()):
+            raise ValueError("sample_by is for text files")
+        return self
+
+    def fingerprint(self, context: Context) -> str:
+        """Return a hash of the names, sizes and times of local files, or the commit on the hub as far as it is known.
+
+        That is `revision` where it is a commit, else the commit that the local cache holds for it: nobody asks the hub.
+        """
+        return self._hub(context).fingerprint()
+
     def build(self, context: Context) -> Iterable[Document]:
-        """Return one document a row."""
+        """Return one document a row; what is left out is reported."""
+        return self._hub(context)
+
+    def _is_local(self) -> bool:
+        return self.path in LOADERS or is_folder(self.path)
+
+    def _hub(self, context: Context) -> Hub:
         from ctxkit_sources.hub import Hub
 
-        arguments: dict[str, Any] = {"name": self.name, "revision": self.revision, "streaming": self.streaming}
-        if self.data_files is not None:
-            arguments["data_files"] = list(self.data_files) if isinstance(self.data_files, tuple) else self.data_files
-        return Hub(self.path, self.split, self.text_column, self.id_column, arguments)
-
-
-LOADERS = ("arrow", "csv", "json", "parquet", "text")
+        given = self.model_dump(exclude={"kind", "weight", "max_tokens", "shuffle"})
+        return Hub(**given, seed=context.seed if self.shuffle else None, skipped=context.skipped)
 
 
 class KeyRecallOptions(SourceOptions):
@@ -131,6 +184,10 @@ class KeyRecallOptions(SourceOptions):
         if self.length < self.mentions * STATEMENT_LENGTH:
             raise ValueError(f"{self.mentions} mentions need at least {self.mentions * STATEMENT_LENGTH} characters")
         return self
+
+    def fingerprint(self, context: Context) -> str:
+        """Return that of the haystack."""
+        return self.haystack.fingerprint(context)
 
     def build(self, context: Context) -> Iterable[Document]:
         """Return documents that are the same for the same seed."""

@@ -1,0 +1,93 @@
+"""What the `path` of a dataset means: a loader with files, a local folder, or a name on the hub; never guessed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from ctxkit.errors import DataError
+from ctxkit_sources.matching import Finder, unreported
+
+LOADERS = ("arrow", "csv", "json", "parquet", "text")
+"""The loaders whose local files are read here, by the names that datasets gives them."""
+DataFiles: TypeAlias = str | Sequence[str] | Mapping[str, str | Sequence[str]] | None
+Splits: TypeAlias = dict[str, list[str]]
+
+
+def is_folder(path: str) -> bool:
+    """Return whether a path is written as that of a folder: `./x`, `../x`, `/x`, `~/x`."""
+    return path.startswith((".", "/", "~"))
+
+
+def by_split(data_files: DataFiles) -> dict[str, list[str]]:
+    """Return the patterns of each split; `train` where no split is named."""
+    named = data_files if isinstance(data_files, Mapping) else {"train": data_files or ()}
+    return {split: [said] if isinstance(said, str) else list(said) for split, said in named.items()}
+
+
+def is_remote(data_files: DataFiles) -> bool:
+    """Return whether any of the files is an address, or lies within another one."""
+    patterns = (pattern for patterns in by_split(data_files).values() for pattern in patterns)
+    return any("://" in pattern or "::" in pattern for pattern in patterns)
+
+
+def local_files(data_files: DataFiles, skipped: Callable[[str, str], None] = unreported) -> Splits:
+    """Return the local files of each split, in the order in which their patterns are written.
+
+    What matches and is no file goes to `skipped`.
+
+    Raises:
+        DataError: a pattern matches no file.
+    """
+    finder = Finder(skipped)
+    return {
+        split: list(dict.fromkeys(path for pattern in patterns for path in finder.find([_at_home(pattern)])))
+        for split, patterns in by_split(data_files).items()
+    }
+
+
+def folder_files(path: str, name: str | None, data_files: DataFiles) -> tuple[str, Splits]:
+    """Return the loader and the files of each split of a local folder, as datasets finds them there.
+
+    A folder that `save_to_disk` wrote counts as Arrow files. The loader may be one that is not read here.
+
+    Raises:
+        DataError: it is no folder, or datasets finds nothing in it.
+    """
+    folder = Path(_at_home(path))
+    if not folder.is_dir():
+        hint = "for files: path: json, csv, parquet, text or arrow, and data_files: the files"
+        raise DataError(f"{path} is {'a file' if folder.exists() else 'not there'}, not a folder", hint)
+    saved = _saved(folder)
+    return ("arrow", saved) if saved else _found(folder, name, data_files)
+
+
+def _found(folder: Path, name: str | None, data_files: DataFiles) -> tuple[str, Splits]:
+    from datasets import load_dataset_builder
+
+    patterns = by_split(data_files) if data_files else None
+    try:
+        builder = load_dataset_builder(str(folder), name=name, data_files=patterns)
+    except (OSError, ValueError) as error:
+        raise DataError(f"the folder {folder} cannot be loaded: {' '.join(str(error).split())}") from error
+    files = {str(split): list(map(str, paths)) for split, paths in (builder.config.data_files or {}).items()}
+    return type(builder).__module__.rpartition(".")[2], files
+
+
+def _saved(folder: Path) -> Splits:
+    """Return the files of each split of a folder that `save_to_disk` wrote; nothing for another one."""
+    if (folder / "dataset_dict.json").is_file():
+        names = json.loads((folder / "dataset_dict.json").read_text())["splits"]
+        return {name: _shards(folder / name) for name in names}
+    return {"train": _shards(folder)} if (folder / "state.json").is_file() else {}
+
+
+def _shards(folder: Path) -> list[str]:
+    state = json.loads((folder / "state.json").read_text())
+    return [str(folder / file["filename"]) for file in state["_data_files"]]
+
+
+def _at_home(path: str) -> str:
+    return str(Path(path).expanduser()) if path.startswith("~") else path
