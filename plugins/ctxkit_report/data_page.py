@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctxkit_report.data_terminal import overview
-from ctxkit_report.excerpt import place, title, with_documents
 from ctxkit_report.findings import findings
 from ctxkit_report.histogram import histogram
 from ctxkit_report.ledgers import reasons
@@ -18,6 +17,7 @@ from ctxkit_report.paint import Paint, wants_colour, writable
 from ctxkit_report.publish import fill, publish
 from ctxkit_report.sankey import token_bars, token_flow
 from ctxkit_report.sentences import claim, heading, setting, share_name
+from ctxkit_report.stretches import place, placed, title
 from ctxkit_report.visible import label, pieces
 
 if TYPE_CHECKING:
@@ -104,18 +104,18 @@ def _set(item: Prepared) -> dict[str, object]:
 
 def example(sample: Sample) -> Example:
     """Turn a sample into what the page shows of it."""
-    shown = sample.segments[:_MOST_SEGMENTS]
-    stretches = tuple(_stretch(segment, named=named) for segment, named in with_documents(shown))
-    return Example(title(sample), stretches, len(sample.segments) - len(shown))
+    segments = placed(sample.segments)
+    stretches = tuple(_stretch(segment, name) for segment, name in segments[:_MOST_SEGMENTS])
+    return Example(title(sample), stretches, len(segments) - len(stretches))
 
 
-def _stretch(segment: Segment, *, named: bool) -> Stretch:
+def _stretch(segment: Segment, name: str) -> Stretch:
     styles = [name for name, wanted in (("inserted", segment.inserted), ("masked", segment.masked)) if wanted]
     loss = "masked: read, not trained" if segment.masked else "trained"
-    where = "inserted by the chunker" if segment.inserted else place(segment)
+    where = "inserted by the chunker" if segment.inserted else place(segment, segment.end)
     tokens = f"; {segment.tokens:,} tokens" if segment.tokens is not None else ""
     return Stretch(
-        document=place(segment) if named else "",
+        document=name,
         boundary=segment.boundary,
         style=" ".join(styles) or "trained",
         hover=f"{where}{tokens}; {loss}",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from ctxkit_report.excerpt import LEGEND, excerpt, pick, title
+from ctxkit_report.excerpt import LEGEND, excerpt, pick
 from ctxkit_report.findings import findings
 from ctxkit_report.flow import added, documents_left_out, in_examples, left_out, outcome
 from ctxkit_report.lengths import histograms, pooled
 from ctxkit_report.notation import NONE, number, percent
 from ctxkit_report.paint import bar
 from ctxkit_report.sentences import claim, heading, setting, share_name
+from ctxkit_report.stretches import title
 from ctxkit_report.visible import label, pad, visible, width
 
 if TYPE_CHECKING:

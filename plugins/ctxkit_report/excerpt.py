@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ctxkit_report.notation import NONE, number
-from ctxkit_report.visible import fit, fold, label, visible, width
+from ctxkit_report.stretches import placed
+from ctxkit_report.visible import fit, fold, visible, width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,51 +39,13 @@ def pick(samples: Sequence[Sample], most: int) -> list[Sample]:
 
 def excerpt(sample: Sample, paint: Paint) -> list[str]:
     """Return the lines of an example, at most 96 columns wide, without its title."""
-    segments = sample.segments
-    hidden = len(segments) - _FIRST - _LAST
-    if hidden <= 1:
-        return list(_stretches(segments, None, paint))
-    between = segments[_FIRST:-_LAST]
-    tokens = sum(segment.tokens or 0 for segment in between)
-    note = f"   … {hidden:,} more stretches with {tokens:,} tokens are not shown …"
-    return [
-        *_stretches(segments[:_FIRST], None, paint),
-        paint(note, "dim"),
-        *_stretches(segments[-_LAST:], between[-1], paint),
-    ]
-
-
-def title(sample: Sample) -> str:
-    """Name an example: `train row 17, 4,096 tokens, source git, hard`."""
-    parts = (
-        f"{label(sample.split) or 'row'}{f' row {sample.row:,}' if sample.row is not None else ''}",
-        f"{number(sample.tokens)} tokens" if sample.tokens is not None else "",
-        f"source {label(sample.source)}" if sample.source else "",
-        label(sample.difficulty).replace("_", " "),
-    )
-    return ", ".join(part for part in parts if part)
-
-
-def place(segment: Segment) -> str:
-    """Name the document of a segment and the part of it: `repo/a.py, tokens 0 to 812`."""
-    name = label(segment.document) or "unnamed document"
-    if segment.start is None or segment.end is None:
-        return name
-    return f"{name}, tokens {segment.start:,} to {segment.end:,}"
-
-
-def begins(segment: Segment, before: Segment | None) -> bool:
-    """Whether a new stretch of a document begins here, so that its name is due."""
-    if segment.inserted:
-        return False
-    return before is None or before.document != segment.document or before.end != segment.start
-
-
-def with_documents(segments: Sequence[Segment], before: Segment | None = None) -> Iterator[tuple[Segment, bool]]:
-    """Yield each segment, and whether it begins a stretch of a document; inserted ones do not end one."""
-    for segment in segments:
-        yield segment, begins(segment, before) or (segment.boundary and not segment.inserted)
-        before = before if segment.inserted else segment
+    segments = placed(sample.segments)
+    hidden = segments[_FIRST : max(len(segments) - _LAST, 0)]
+    if len(hidden) <= 1:
+        return list(_stretches(segments, paint))
+    tokens = sum(segment.tokens or 0 for segment, _ in hidden)
+    note = f"   … {len(hidden):,} more pieces with {tokens:,} tokens are not shown …"
+    return [*_stretches(segments[:_FIRST], paint), paint(note, "dim"), *_stretches(segments[-_LAST:], paint)]
 
 
 def _features(sample: Sample) -> set[str]:
@@ -94,10 +57,10 @@ def _sort(sample: Sample) -> tuple[str, str]:
     return sample.source, sample.difficulty
 
 
-def _stretches(segments: Sequence[Segment], before: Segment | None, paint: Paint) -> Iterator[str]:
-    for segment, named in with_documents(segments, before):
-        if named or segment.boundary:
-            yield _rule(place(segment) if named else "", paint, boundary=segment.boundary)
+def _stretches(segments: Sequence[tuple[Segment, str]], paint: Paint) -> Iterator[str]:
+    for segment, name in segments:
+        if name or segment.boundary:
+            yield _rule(name, paint, boundary=segment.boundary)
         style = "inserted" if segment.inserted else "masked" if segment.masked else ""
         marks = ("+" if segment.inserted else " ") + ("░" if segment.masked else "│")
         for line in _lines(segment):

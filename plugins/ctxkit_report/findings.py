@@ -42,7 +42,9 @@ def _losses(source: Source) -> Iterator[str]:
 
 
 def _chief(counts: Mapping[str, int]) -> str:
-    return f"\N{LEFT DOUBLE QUOTATION MARK}{label(max(counts, key=lambda key: counts[key]))}\N{RIGHT DOUBLE QUOTATION MARK}"
+    """Return the reason that counts most, in quotes."""
+    reason = max(counts, key=lambda key: counts[key])
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{label(reason)}\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
 def _lengths(item: Prepared) -> Iterator[str]:

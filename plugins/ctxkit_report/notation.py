@@ -86,11 +86,11 @@ def percent(part: float, total: float) -> str:
     if total <= 0:
         return NONE
     share = 100 * part / total
-    if 0 < share < 0.1:  # noqa: PLR2004 - the last digit that is written
+    if 0 < share < 0.1:  # the last digit that is written
         return f"<0.1{SPACE}%"
-    if 99.95 <= share < 100:  # noqa: PLR2004 - what would round up
+    if 99.95 <= share < 100:  # what would round up
         return f">99.9{SPACE}%"
-    digits = 1 if share % 100 and (share < 10 or share > 99) else 0  # noqa: PLR2004 - two digits suffice between
+    digits = 1 if share % 100 and (share < 10 or share > 99) else 0  # two digits suffice between
     return f"{share:.{digits}f}{SPACE}%"
 
 

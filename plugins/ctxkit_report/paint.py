@@ -18,8 +18,8 @@ _CODES = {
 """Select Graphic Rendition, ECMA-48; the colours are the terminal's own."""
 _EIGHTHS = "▏▎▍▌▋▊▉█"
 _PLAIN = str.maketrans(
-    {character: "#" for character in "▌▋▊▉█"}
-    | {character: "." for character in "▏▎▍"}
+    dict.fromkeys("▌▋▊▉█", "#")
+    | dict.fromkeys("▏▎▍", ".")
     | {"─": "-", "═": "=", "│": "|", "░": ":", "▶": ">", "×": "x", "…": "~", "⟨": "<", "⟩": ">"}
     | {"\N{EN DASH}": "-", "\N{NO-BREAK SPACE}": " "}
     | {"\N{LEFT DOUBLE QUOTATION MARK}": '"', "\N{RIGHT DOUBLE QUOTATION MARK}": '"'}
@@ -51,7 +51,7 @@ def bar(share: float, columns: int) -> str:
 
 
 def writable(text: str, encoding: str) -> str:
-    """Return text that an encoding can hold: marks by their ASCII neighbours, anything else as `\\u4f60`."""
+    """Return text that an encoding can hold: marks by ASCII ones, any other character by its escape sequence."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:

@@ -144,10 +144,14 @@ def _draw(root: Element, node: _Node, total: int) -> None:
     add(group, "title", f"{node.part.name}: {node.part.tokens:,} tokens, {percent(node.part.tokens, total)} of read")
     add(group, "rect", x=node.x, y=node.top, width=_NODE, height=node.height, rx=1.5, class_="node")
     label = add(group, "text", x=node.x + _NODE + 7, y=node.middle + 4, class_="legend over")
-    name = node.part.name if node.part.style == "dropped" else node.part.name.partition(":")[0]
-    add(label, "tspan", f"{shorten(name, 56)}{SPACE * 2}", class_="name")
+    add(label, "tspan", f"{_brief(node.part, 56)}{SPACE * 2}", class_="name")
     share = "" if node.part.style == "read" else f"{SPACE * 2}{percent(node.part.tokens, total)}"
     add(label, "tspan", f"{rough(node.part.tokens)}{share}", class_="figure")
+
+
+def _brief(part: Part, limit: int) -> str:
+    """Return a name without its explanation, which a reason for dropping keeps."""
+    return shorten(part.name if part.style == "dropped" else part.name.partition(":")[0], limit)
 
 
 def _bar(root: Element, y: float, name: str, parts: Sequence[Part], width: int) -> float:
@@ -165,7 +169,7 @@ def _bar(root: Element, y: float, name: str, parts: Sequence[Part], width: int) 
         line += _ROW
         group = add(root, "g", class_=f"flow {part.style}")
         add(group, "rect", x=0, y=line - 15, width=10, height=10, rx=2, class_="node")
-        add(group, "text", shorten(part.name, 32), x=17, y=line - 6, class_="legend")
+        add(group, "text", _brief(part, 30), x=17, y=line - 6, class_="legend")
         figure = f"{rough(part.tokens)}{SPACE * 2}{percent(part.tokens, total)}"
         add(group, "text", figure, x=width, y=line - 6, text_anchor="end", class_="legend figure")
     return line + 18

@@ -1,4 +1,4 @@
-"""Make any text harmless to look at: what a screen would obey or hide becomes a picture or a code point."""
+"""Make any text harmless to look at: what a screen would obey or hide becomes a name or a code point."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ if TYPE_CHECKING:
 _JOINERS = "\u200c\u200d"
 """Ordinary spelling in Persian, Hindi and emoji; they change no order and hide nothing."""
 _OPEN, _CLOSE = "\N{MATHEMATICAL LEFT ANGLE BRACKET}", "\N{MATHEMATICAL RIGHT ANGLE BRACKET}"
+_CONTROLS = (  # noqa: SIM905 - a list would stand on 32 lines
+    "NUL SOH STX ETX EOT ENQ ACK BEL BS HT LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US"
+).split()
+"""The first 32 characters of ASCII by their names."""
 _PICTURES = 0x2400
-"""Where Unicode has a picture for each of the first 32 control characters."""
+"""Where Unicode has a picture for each of them, whose name says what it is."""
 _DELETE = 0x7F
 
 
 def visible(text: str, *, keep: str = "\n\t") -> str:
     """Return text in which every control, format, private and unpaired character is written out.
 
-    Escape becomes its control picture, a right-to-left override becomes `⟨U+202E⟩`; the characters in `keep` stay.
+    Escape becomes `⟨ESC⟩`, a right-to-left override becomes `⟨U+202E⟩`; the characters in `keep` stay.
     """
-    return "".join(part for part, _ in pieces(text, keep=keep))
+    return "".join(f"{_OPEN}{part}{_CLOSE}" if name else part for part, name in pieces(text, keep=keep))
 
 
 def pieces(text: str, *, keep: str = "\n\t") -> Iterator[tuple[str, str]]:
@@ -34,7 +38,7 @@ def pieces(text: str, *, keep: str = "\n\t") -> Iterator[tuple[str, str]]:
         if run:
             yield "".join(run), ""
             run = []
-        yield _written(character), unicodedata.name(character, f"character {_code(character)}")
+        yield _written(character), _name(character)
     if run:
         yield "".join(run), ""
 
@@ -107,9 +111,16 @@ def _harmless(character: str) -> bool:
 
 def _written(character: str) -> str:
     number = ord(character)
-    if number < 0x20:
-        return chr(_PICTURES + number)
-    return "\N{SYMBOL FOR DELETE}" if number == _DELETE else f"{_OPEN}{_code(character)}{_CLOSE}"
+    if number < len(_CONTROLS):
+        return _CONTROLS[number]
+    return "DEL" if number == _DELETE else _code(character)
+
+
+def _name(character: str) -> str:
+    number = ord(character)
+    if number < len(_CONTROLS):
+        return unicodedata.name(chr(_PICTURES + number)).removeprefix("SYMBOL FOR ")
+    return unicodedata.name(character, f"character {_code(character)}")
 
 
 def _code(character: str) -> str:
