@@ -84,13 +84,13 @@ def check_chunker(
     """Check what holds for every chunker.
 
     Chunks have 1 to `length` tokens; their spans point at their tokens; no token of a document is trained twice; what
-    is masked lies within the chunk, in order, and leaves something to train; no window lies inside another; the
-    documents are not changed; the same documents give the same chunks, in however many pieces they arrive.
+    is masked lies within the chunk, in order, and leaves something to train; the documents are not changed; the same
+    documents give the same chunks, as a list or one by one.
 
     A chunker that only cuts (`inserts=False`) has to be stricter: chunks are the tokens of their spans and nothing
-    else, and every token of a document is trained exactly once and in order (a document of fewer than 2 tokens may be
-    left out, for it has nothing to predict). One that inserts tokens must account for every token that it reads: it is
-    in a span, or was reported as dropped.
+    else; every token of a document is trained exactly once and in order (a document of fewer than 2 tokens may be
+    left out, for it has nothing to predict); no window lies inside another. One that inserts tokens must account for
+    every token that it reads: it is in a span, or was reported as dropped.
 
     Args:
         chunker: What the `build` of the options returns.
@@ -111,14 +111,14 @@ def check_chunker(
     _expect(len(tokens) == len(before), "the documents given to check_chunker share an id")
     for number, chunk in enumerate(chunks):
         _check_chunk(chunk, f"chunk {number}", tokens, length)
-        _expect(inserts or _is_cut(chunk), f"chunk {number} holds other tokens than its spans point at")
+        _expect(inserts or _is_cut(chunk), f"chunk {number} holds tokens that are in no span")
     trained = _trained(chunks, tokens)
     _check_once(trained)
     if inserts:
         _check_accounted(chunks, tokens, drops.tokens if drops else Counter())
     else:
         _check_all_trained(trained, tokens)
-    _check_windows(chunks)
+        _check_windows(chunks)
     _expect([d.input_ids.tolist() for d in documents] == before, "the chunker changed the ids of its documents")
     again = [_shape(chunk) for chunk in chunker(document for document in documents)]
     _expect(again == [_shape(chunk) for chunk in chunks], "the same documents gave other chunks the second time")

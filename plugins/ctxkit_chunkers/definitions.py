@@ -111,7 +111,7 @@ class Grammar:
         self._query = tree_sitter.Query(grammar, f"[{nodes}] @definition")
 
     def borders(self, data: bytes) -> Iterator[tuple[int, int]]:
-        """Yield the byte where each definition begins, with comments above it, and the one where it ends; and its level."""
+        """Yield the bytes where each definition begins, with comments above it, and where it ends; and its level."""
         outer_end = 0
         for start, end in sorted(self._ranges(self._parser.parse(data)), key=lambda pair: (pair[0], -pair[1])):
             level = INNER_DEFINITION if start < outer_end else DEFINITION

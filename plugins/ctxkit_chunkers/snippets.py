@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,7 +64,7 @@ class Snippets:
         return [Snippet(document, *piece, *_names(found, _bytes(piece, start, ends))) for piece in pieces]
 
     def _pieces(self, document: EncodedDocument, cuts: Sequence[int]) -> Iterator[tuple[int, int]]:
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in pairwise(cuts):
             place = start
             while end - place > self._longest:
                 strengths = self._boundaries.strengths(document.input_ids[place : place + self._longest + 1])

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+LEAST_SNIPPETS = 8
+"""Snippets that are in a full example, at least, unless the recipe wants longer ones."""
+
+
 def tokenizer_of(context: Context, kind: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a context.
 
@@ -142,3 +146,51 @@ class CommitChainOptions(ChunkerOptions):
             max_sha=self.max_sha,
             dropped=context.dropped,
         )
+
+
+class SnippetQaOptions(ChunkerOptions):
+    """Numbered snippets of real files with questions about which of them defines a name."""
+
+    kind: Literal["snippet_qa"]
+    """Numbered snippets of real files, cut at definitions, with questions about which of them defines a name."""
+    length: int = Field(ge=256)
+    """Tokens in the longest example; at least 256."""
+    questions: PositiveInt = 4
+    """Asked at the end of each example, at most, about names that are defined exactly once in it; as many as fit in a
+    quarter of it."""
+    train_on: Literal["answer", "all"] = "answer"
+    """`answer`: the answers alone; all else is masked, and an example without a name to ask for is dropped. `all`:
+    everything."""
+    snippet_length: int | None = Field(default=None, ge=16)
+    """Tokens in the longest snippet; longer functions and classes are cut at blank lines. Unset, 1/8 of length, and
+    never more than 1/4."""
+
+    def build(self, context: Context) -> Chunker:
+        """Return the chunker.
+
+        Raises:
+            CtxkitError: the context has no tokenizer.
+        """
+        from ctxkit_chunkers.markup import Edges
+        from ctxkit_chunkers.snippet_qa import SnippetQaChunker
+        from ctxkit_chunkers.snippets import Snippets, Wording
+
+        tokenizer = tokenizer_of(context, self.kind)
+        return SnippetQaChunker(
+            edges=Edges.of(tokenizer),
+            snippets=Snippets(tokenizer, self.snippet_length or self.length // LEAST_SNIPPETS),
+            wording=Wording(tokenizer),
+            length=self.length,
+            questions=self.questions,
+            train_all=self.train_on == "all",
+            seed=context.seed,
+            dropped=context.dropped,
+        )
+
+    @model_validator(mode="after")
+    def _short(self) -> Self:
+        if self.snippet_length is not None and self.snippet_length > self.length // 4:
+            raise ValueError(
+                f"snippet_length must be at most a quarter of length: {self.snippet_length} of {self.length} tokens"
+            )
+        return self

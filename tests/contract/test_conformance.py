@@ -26,7 +26,8 @@ from ctxkit.spec import (
     FilterOptions,
     Span,
 )
-from ctxkit.testing import check_chunker, check_options
+from ctxkit.testing import Drops, check_chunker, check_options
+from tests.unit.plugins.chunkers_bytes import Bytes
 
 INSTALLED = collect(Host()).components
 FILES = {"kind": "files", "paths": ["*.txt"]}
@@ -36,11 +37,15 @@ EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("source", "key_recall"): {"kind": "key_recall", "haystack": FILES, "documents": 3, "length": 99},
     ("source", "repeats"): {"kind": "repeats", "documents": 3, "length": 99},
     ("filter", "length"): {"kind": "length", "min_characters": 3, "max_characters": 9},
+    ("chunker", "commit_chain"): {"kind": "commit_chain", "length": 4096, "overlap": 0.25, "format": "starcoder"},
+    ("chunker", "multi_file"): {"kind": "multi_file", "length": 4096, "order": "related", "file_end": "<end>"},
     ("chunker", "overlap"): {"kind": "overlap", "length": 8, "overlap": 0.25},
-    ("chunker", "paragraph"): {"kind": "paragraph", "length": 8, "min_length": 4},
+    ("chunker", "paragraph"): {"kind": "paragraph", "length": 8, "min_length": 4, "code": "auto"},
+    ("chunker", "snippet_qa"): {"kind": "snippet_qa", "length": 4096, "train_on": "all", "snippet_length": 99},
     ("rope", "linear"): {"kind": "linear", "factor": 2},
     ("rope", "yarn"): {"kind": "yarn", "target_length": 256, "attention_factor": 1.1},
     ("eval", "perplexity"): {"kind": "perplexity", "source": FILES, "lengths": [8, 16]},
+    ("eval", "snippet_qa"): {"kind": "snippet_qa", "source": FILES, "lengths": [256, 512], "samples": 3},
     ("eval", "passkey"): {"kind": "passkey", "haystack": FILES, "lengths": [64], "depths": [0, 0.5, 1]},
 }
 ALL = [(slot, kind) for slot in SLOTS for kind in INSTALLED[slot]]
@@ -80,6 +85,12 @@ EDGES = documents(0, 1, 2, LENGTH - 1, LENGTH, LENGTH + 1, 2 * LENGTH - 1, 2 * L
 class Letters:
     """A tokenizer of fifteen tokens, some of which end lines and sentences."""
 
+    all_special_ids: tuple[int, ...] = ()
+
+    def get_added_vocab(self) -> dict[str, int]:
+        """Return nothing."""
+        return {}
+
     def get_vocab(self) -> dict[str, int]:
         """Return token to id."""
         return {token: index for index, token in enumerate(["a", "b", "\n", "\n\n", ". ", *"cdefghijkl"])}
@@ -99,6 +110,7 @@ class Letters:
         {"kind": "paragraph"},
         {"kind": "paragraph", "min_length": LENGTH},
         {"kind": "paragraph", "min_length": 2},
+        {"kind": "paragraph", "code": True},
     ],
     ids=str,
 )
@@ -107,6 +119,49 @@ def test_chunker(values: dict[str, Any]) -> None:
     tokenizer: Any = Letters()
     options: Any = INSTALLED["chunker"][values["kind"]].model_validate({**values, "length": LENGTH})
     check_chunker(options.build(Context(tokenizer=tokenizer)), EDGES, LENGTH)
+
+
+WINDOW = 256
+
+
+def written(*lengths: int) -> list[EncodedDocument]:
+    """Return files of so many bytes in groups of three, each a history as well as a repository."""
+    source = "".join(f"def name{n}(x):\n    return x + {n}\n\n" for n in range(50))
+    tokenizer = Bytes()
+    return [
+        tokenizer.document(source[7 * n : 7 * n + length], f"f{n}.py", f"g{n // 3}", commit=f"{n}" * 40, subject="it")
+        for n, length in enumerate(lengths)
+    ]
+
+
+FILES_AND_EDGES = [
+    *written(0, 1, WINDOW - 3, WINDOW - 2, WINDOW - 1, WINDOW, 2 * WINDOW, 5 * WINDOW, 40, 41, 42),
+    EncodedDocument(Document("", "none"), np.array([], dtype=np.int32)),
+    EncodedDocument(Document("", "one"), np.array([65], dtype=np.int32)),
+]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"kind": "multi_file"},
+        {"kind": "multi_file", "order": "related", "format": "qwen"},
+        {"kind": "multi_file", "order": "directory", "format": "starcoder2"},
+        {"kind": "commit_chain"},
+        {"kind": "commit_chain", "overlap": 0.5},
+        {"kind": "commit_chain", "overlap": 30, "format": "starcoder"},
+        {"kind": "snippet_qa", "questions": 2},
+        {"kind": "snippet_qa", "train_on": "all"},
+    ],
+    ids=str,
+)
+def test_chunker_that_inserts(values: dict[str, Any]) -> None:
+    """A chunker of ours that inserts tokens trains none of a document's twice and accounts for every one it reads."""
+    options: Any = INSTALLED["chunker"][values["kind"]].model_validate({**values, "length": WINDOW})
+    tokenizer: Any = Bytes(*options.special_tokens(()))
+    drops = Drops()
+    chunker = options.build(Context(tokenizer=tokenizer, dropped=drops))
+    check_chunker(chunker, FILES_AND_EDGES, WINDOW, inserts=True, drops=drops)
 
 
 class Fine(FilterOptions):
@@ -238,7 +293,7 @@ UNSOUND: dict[str, tuple[Callable[[list[Chunk]], list[Chunk]], str]] = {
     ),
     "other tokens": (
         lambda chunks: [*chunks[:-1], replace(chunks[-1], input_ids=chunks[-1].input_ids + 1)],
-        "holds other tokens than its spans point at",
+        r"has other tokens at Span\(document_id='d9', start=48",
     ),
     "empty": (lambda chunks: [*chunks, cut(EDGES[9], 50, 50)], r"chunk \d+ has 0 tokens, not 1 to 8"),
     "masks all": (lambda chunks: [*chunks[:-1], replace(chunks[-1], context_length=2)], "masks 2 of its 2 tokens"),
@@ -250,6 +305,29 @@ UNSOUND: dict[str, tuple[Callable[[list[Chunk]], list[Chunk]], str]] = {
         lambda chunks: [*chunks[:-1], replace(chunks[-1], spans=(Span("d9", 48, 51),))],
         "a span outside its document",
     ),
+    "inserts": (
+        lambda chunks: [*chunks[:-1], replace(chunks[-1], input_ids=np.append(chunks[-1].input_ids, 3))],
+        "holds tokens that are in no span",
+    ),
+    "leaves a gap": (
+        lambda chunks: [*chunks[:-1], replace(chunks[-1], spans=(Span("d9", 48, 50, 1),))],
+        r"has other tokens at Span",
+    ),
+    "masks more": (lambda chunks: [*chunks[:-1], replace(chunks[-1], masked=((0, 1),))], "never trained: 48$"),
+    "masks beyond": (lambda chunks: [*chunks[:-1], replace(chunks[-1], masked=((1, 3),))], "masks from 1 to 3 after 0"),
+    "masks backwards": (
+        lambda chunks: [*chunks[:-2], replace(chunks[-2], masked=((4, 6), (3, 4))), chunks[-1]],
+        "masks from 3 to 4 after 6",
+    ),
+    "masks its context again": (
+        lambda chunks: [*chunks[:-2], replace(chunks[-2], context_length=2, masked=((1, 4),)), chunks[-1]],
+        "masks from 1 to 4 after 2",
+    ),
+    "masks all in parts": (
+        lambda chunks: [*chunks[:-1], replace(chunks[-1], context_length=1, masked=((1, 2),))],
+        "masks all of its tokens",
+    ),
+    "reaches too far": (lambda chunks: [*chunks[:-1], replace(chunks[-1], reach=2)], "has a reach of 2 in 2 tokens"),
 }  # fmt: skip
 
 
@@ -260,6 +338,77 @@ def test_check_chunker_finds(case: str) -> None:
     check_chunker(mended(lambda chunks: chunks), EDGES, LENGTH)
     with pytest.raises(AssertionError, match=said):
         check_chunker(mended(change), EDGES, LENGTH)
+
+
+def framed(chunk: Chunk) -> Chunk:
+    """Return a chunk with a token inserted before and after."""
+    ids = np.concatenate([[14], chunk.input_ids, [14]]).astype(np.int32)
+    (span,) = chunk.spans
+    return Chunk(ids, (replace(span, offset=1),), masked=((0, 1),) if chunk.context_length else ())
+
+
+FRAMED: dict[str, tuple[Callable[[list[Chunk]], list[Chunk]], str]] = {
+    "loses the last": (lambda chunks: chunks[:-1], "document d9: 2 tokens are in no span, 0 are reported"),
+    "trains twice": (lambda chunks: [*chunks, chunks[-1]], "document d9: tokens are trained more than once: 48, 49"),
+    "out of order": (lambda chunks: [*chunks[:-2], chunks[-1], chunks[-2]], "document d9: its chunks are out of order"),
+    "offset": (
+        lambda chunks: [*chunks[:-1], replace(chunks[-1], spans=(replace(chunks[-1].spans[0], offset=0),))],
+        "has other tokens at",
+    ),
+    "spans over each other": (
+        lambda chunks: [*chunks[:-1], replace(chunks[-1], spans=(Span("d9", 48, 50, 1), Span("d9", 49, 50, 2)))],
+        "has a span over, or before, the one before it",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FRAMED)
+def test_check_chunker_finds_with_inserted_tokens(case: str) -> None:
+    """Each way to lose, repeat or misplace tokens among inserted ones is named."""
+    change, said = FRAMED[case]
+
+    def chunker(change: Callable[[list[Chunk]], list[Chunk]]) -> Any:
+        return mended(lambda chunks: change([framed(chunk) for chunk in chunks]))
+
+    check_chunker(chunker(lambda chunks: chunks), EDGES, LENGTH + 2, inserts=True)
+    with pytest.raises(AssertionError, match=said):
+        check_chunker(chunker(change), EDGES, LENGTH + 2, inserts=True)
+    with pytest.raises(AssertionError, match="holds tokens that are in no span"):
+        check_chunker(chunker(lambda chunks: chunks), EDGES, LENGTH + 2)
+
+
+@pytest.mark.parametrize(
+    ("told", "reason", "said"),
+    [
+        (49, "short", "document d0: 50 tokens are in no span, 49 are reported as dropped"),
+        (51, "short", "document d0: 50 tokens are in no span, 51 are reported as dropped"),
+        (-50, "short", "document d0: -50 tokens are reported as dropped"),
+        (50, " ", "document d0: tokens are dropped without a reason"),
+    ],
+)
+def test_check_chunker_finds_wrong_drops(told: int, reason: str, said: str) -> None:
+    """Drops that do not match what is missing, or lack a reason, are found."""
+    drops = Drops()
+
+    def chunker(stream: Iterable[EncodedDocument], tokens: int = told, why: str = reason) -> Iterator[Chunk]:
+        for document in stream:
+            drops(document, tokens, why)
+            yield from ()
+
+    with pytest.raises(AssertionError, match=said):
+        check_chunker(chunker, documents(50), LENGTH, inserts=True, drops=drops)
+
+
+def test_check_chunker_takes_reported_drops() -> None:
+    """What is left out with a word is no fault."""
+    drops = Drops()
+
+    def chunker(stream: Iterable[EncodedDocument]) -> Iterator[Chunk]:
+        for document in stream:
+            drops(document, len(document.input_ids), "not wanted")
+            yield from ()
+
+    check_chunker(chunker, documents(0, 1, 50), LENGTH, inserts=True, drops=drops)
 
 
 def test_check_chunker_finds_a_window_in_a_window() -> None:

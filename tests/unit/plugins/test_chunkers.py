@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
@@ -253,8 +253,10 @@ def test_paragraph_bounds() -> None:
 
 
 def test_components() -> None:
-    """The plugin offers overlap and paragraph for the chunker slot."""
-    assert ctxkit_components() == [OverlapOptions, ParagraphOptions]
+    """The plugin offers its chunkers and one eval."""
+    kinds = {(cls.slot, cls.model_fields["kind"].annotation) for cls in ctxkit_components()}
+    chunkers = {"overlap", "paragraph", "multi_file", "commit_chain", "snippet_qa"}
+    assert kinds == {*(("chunker", Literal[kind]) for kind in chunkers), ("eval", Literal["snippet_qa"])}
 
 
 @pytest.mark.parametrize(
