@@ -38,7 +38,9 @@ def sft_settings(located: Located, stage: Stage) -> dict[str, Setting]:
     added["dataset_kwargs"] = Setting(kept, "ctxkit: chunks are trained as they are, never cut again")
     added["remove_unused_columns"] = Setting(value=False, origin="ctxkit: rows are put together on demand")
     if stage.data.packing is not None and stage.data.packing.document_mask:
-        added["padding_free"] = Setting(value=True, origin="follows from data.packing.document_mask")
+        added["packing"] = Setting(
+            value=True, origin="follows from data.packing.document_mask; the rows are packed already"
+        )
     return {**added, **stated}
 
 

@@ -88,7 +88,7 @@ def test_disabled_package(shout: Path) -> None:
     """Disabled, it is gone, and the recipe that uses it is refused."""
     done = ctxkit(shout, "validate", "r.yaml", CTXKIT_DISABLE_PLUGINS="shout")
     assert done.returncode == 2
-    assert "r.yaml:5:20: data.filters.0.kind: no filter of kind 'shout'; known here: length" in done.stderr
+    assert "r.yaml:5:20: data.filters.0.kind: no filter of kind 'shout'; known here: exact_duplicates" in done.stderr
 
 
 def test_package_passes_the_checks(monkeypatch: pytest.MonkeyPatch) -> None:

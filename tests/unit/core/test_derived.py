@@ -65,11 +65,24 @@ def test_settings(load: Load) -> None:
 
 
 def test_settings_of_the_recipe_win(load: Load, minimal: str) -> None:
-    """What the recipe says wins over what ctxkit would add; packing leaves the preparation to TRL."""
-    located = load(minimal, "train.max_length=256", "train.packing=true")
+    """What the recipe says wins over what ctxkit would add."""
+    located = load(minimal, "train.max_length=256")
     found = settings.sft_settings(located, located.recipe.stages[0])
     assert (found["max_length"].value, found["max_length"].origin) == (256, "--set train.max_length=256")
-    assert "dataset_kwargs" not in found
+    assert "packing" not in found
+
+
+def test_packing_sets_what_follows(load: Load, minimal: str) -> None:
+    """Rows of packed chunks are as long as packing says; the document mask needs TRL's collator for packed rows."""
+    located = load(minimal, "data.packing={length: 512}")
+    stage = located.recipe.stages[0]
+    found = settings.sft_settings(located, stage)
+    assert (found["max_length"].value, found["packing"].value) == (512, True)
+    assert (stage.data.row_length, stage.data.sequence_length) == (512, 128)
+    open_mask = load(minimal, "data.packing={length: 512, document_mask: false}")
+    stage = open_mask.recipe.stages[0]
+    assert "packing" not in settings.sft_settings(open_mask, stage)
+    assert stage.data.sequence_length == 512
 
 
 def test_effective_falls_back_to_the_default(load: Load, minimal: str) -> None:

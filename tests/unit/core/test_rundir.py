@@ -39,7 +39,17 @@ def directory(tmp_path: Path) -> RunDirectory:
         assert not made.holds(RECIPE, {"rope:yarn": "x"})
         made.claim(RECIPE, {"rope:yarn": "x"})
     made.update(status="done", components={"rope:yarn": "x"})
+    made.stage("one").mkdir(parents=True)
     return made
+
+
+def test_prepared_data_alone_is_no_run(directory: RunDirectory) -> None:
+    """Before anything is trained a changed recipe takes the directory over, and the tokenizer is made again."""
+    directory.stage("one").rmdir()
+    (directory.tokenizer / "old").mkdir(parents=True)
+    directory.claim(changed(name="other"), {})
+    assert not directory.tokenizer.exists()
+    assert directory.holds(changed(name="other"), {})
 
 
 def test_the_same_recipe_continues(directory: RunDirectory) -> None:
