@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
-from ctxkit.spec import CallbackSlot, ChunkerSlot, EvalSlot, FilterSlot, Options, RopeSlot, SourceSlot
+from ctxkit.spec import CallbackSlot, ChunkerOptions, ChunkerSlot, EvalSlot, FilterSlot, Options, RopeSlot, SourceSlot
 
 BYTES = 256
 MODEL = "model"
@@ -112,7 +112,7 @@ class DataSection(Section):
     filters: tuple[FilterSlot, ...] = ()
     """Which documents stay, asked in order: first those that judge texts, then those that judge tokens."""
     chunker: ChunkerSlot
-    """How documents become training examples."""
+    """How documents become training examples, where a source has no `chunker` of its own."""
     packing: Packing | None = None
     """Join short chunks into full rows."""
     length_bands: tuple[LengthBand, ...] = ()
@@ -130,20 +130,30 @@ class DataSection(Section):
     @property
     def row_length(self) -> int:
         """Tokens of the longest row."""
-        return (self.packing.length if self.packing else None) or self.chunker.length
+        return (self.packing.length if self.packing else None) or self.longest
+
+    @property
+    def chunkers(self) -> tuple[ChunkerOptions, ...]:
+        """The chunker of each source."""
+        return tuple(source.chunker or self.chunker for source in self.sources)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest chunk."""
+        return max(chunker.length for chunker in self.chunkers)
 
     @property
     def sequence_length(self) -> int:
         """Tokens over which attention, and with it the positions, can reach."""
-        return self.chunker.length if self.packing and self.packing.document_mask else self.row_length
+        return self.longest if self.packing and self.packing.document_mask else self.row_length
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         least = [band.least for band in self.length_bands]
         if least != sorted(set(least)) or (least and least[0] != 0):
             raise ValueError("needs length_bands from `least: 0` upwards, each once")
-        if self.row_length < self.chunker.length:
-            raise ValueError(f"needs packing.length of at least chunker.length, {self.chunker.length} tokens")
+        if self.row_length < self.longest:
+            raise ValueError(f"needs packing.length of at least chunker.length, {self.longest} tokens")
         return self
 
 

@@ -116,6 +116,28 @@ class Slot:
         return kinds[kind].model_validate(value, context=info.context)
 
 
+class ChunkerOptions(Component):
+    """Options of a chunker: how documents become training examples."""
+
+    slot: ClassVar[str] = "chunker"
+    length: PositiveInt
+    """Tokens in the longest chunk."""
+
+    def special_tokens(self, vocabulary: Container[str]) -> tuple[str, ...]:
+        """Return the special tokens that it inserts; the tokenizer gets those it lacks, the model an embedding.
+
+        `vocabulary` holds the tokens of the tokenizer as it is, so that a chunker can choose tokens the model knows.
+        """
+        return ()
+
+    def build(self, context: Context) -> Chunker:
+        """Return a function from a stream of encoded documents to a stream of chunks."""
+        raise NotImplementedError
+
+
+ChunkerSlot = Annotated[ChunkerOptions, Slot("chunker")]
+
+
 class SourceOptions(Component):
     """Options of a source: where documents come from."""
 
@@ -124,6 +146,8 @@ class SourceOptions(Component):
     """Share of the training tokens that this source gives, relative to the other sources; all sources or none."""
     max_tokens: PositiveInt | None = None
     """The most training tokens that this source gives."""
+    chunker: ChunkerSlot | None = None
+    """How its documents become training examples; by the chunker of the data section unless stated."""
 
     def fingerprint(self, context: Context) -> str:
         """Return what changes when the documents do though the options stay: sizes and times of files, a commit.
@@ -154,25 +178,6 @@ class TokenFilterOptions(Component):
 
     def build(self, context: Context) -> TokenFilter:
         """Return a judge of encoded documents: None to keep one, or the reason to drop it."""
-        raise NotImplementedError
-
-
-class ChunkerOptions(Component):
-    """Options of a chunker: how documents become training examples."""
-
-    slot: ClassVar[str] = "chunker"
-    length: PositiveInt
-    """Tokens in the longest chunk."""
-
-    def special_tokens(self, vocabulary: Container[str]) -> tuple[str, ...]:
-        """Return the special tokens that it inserts; the tokenizer gets those it lacks, the model an embedding.
-
-        `vocabulary` holds the tokens of the tokenizer as it is, so that a chunker can choose tokens the model knows.
-        """
-        return ()
-
-    def build(self, context: Context) -> Chunker:
-        """Return a function from a stream of encoded documents to a stream of chunks."""
         raise NotImplementedError
 
 
@@ -233,7 +238,6 @@ class EvalOptions(Component):
 
 SourceSlot = Annotated[SourceOptions, Slot("source")]
 FilterSlot = Annotated[FilterOptions | TokenFilterOptions, Slot("filter")]
-ChunkerSlot = Annotated[ChunkerOptions, Slot("chunker")]
 RopeSlot = Annotated[RopeOptions, Slot("rope")]
 CallbackSlot = Annotated[CallbackOptions, Slot("callback")]
 EvalSlot = Annotated[EvalOptions, Slot("eval")]

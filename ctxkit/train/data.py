@@ -148,8 +148,9 @@ class Preparation:
             raise DataError(f"{where} yields no documents", "check its paths and patterns")
         lost = reader.tokens - sum(train.kept) - ledger.tokens_eval - dropped.total()
         if reader.exhausted and lost:
+            kind = self.data.chunkers[index].kind
             raise DataError(
-                f"the chunker {self.data.chunker.kind} left out {lost} of {reader.tokens} tokens without saying so",
+                f"the chunker {kind} left out {lost} of {reader.tokens} tokens without saying so",
                 "what it leaves out it must pass to context.dropped",
             )
 
@@ -157,13 +158,12 @@ class Preparation:
         self, index: int, context: Context, documents: Numbered, budget: int | None, split: str
     ) -> SourceChunks:
         """Run the chunker over documents and keep its chunks."""
-        chunks = SourceChunks(
-            index, self.data.chunker.length, self.data.chunker.kind, self._read_ids(index), self.inserted
-        )
+        chunker = self.data.chunkers[index]
+        chunks = SourceChunks(index, chunker.length, chunker.kind, self.sources[index].store.read_span, self.inserted)
         self._chunks[split].append(chunks)
         start = self.sources[index].store.start
         stream = (chunks.hand_out(encoded, start(number)) for number, encoded in documents)
-        made = self.data.chunker.build(context)(stream)
+        made = chunker.build(context)(stream)
         if budget == 0:
             return chunks
         for chunk in context.track(made, f"data: {self.data.sources[index].kind}", 0):
@@ -180,9 +180,6 @@ class Preparation:
         for band, length, masked in zip(chunks.bands, chunks.lengths, chunks.masked_tokens, strict=True):
             trained[mixing.band_of(self.data, band)] += length - masked
         return all(trained[band] >= budget * share for band, share in enumerate(mixing.band_shares(self.data)))
-
-    def _read_ids(self, index: int) -> Any:
-        return self.sources[index].store.read_span
 
     def _split(self, split: str, chosen: list[mixing.Chosen]) -> Split:
         sources, packing = self._chunks[split], self.data.packing
@@ -234,7 +231,7 @@ class Preparation:
         largest = [source.store.largest_id for source in self.sources]
         return {
             "length": self.data.row_length,
-            "chunker": self.data.chunker.kind,
+            "chunker": ", ".join(dict.fromkeys(chunker.kind for chunker in self.data.chunkers)),
             "packing": {"strategy": "best_fit", "document_mask": packing.document_mask} if packing else None,
             "tokenizer": {"vocab_size": len(tokenizer), "dtype": self.dtype.str},
             "largest_id": max([*largest, *self.inserted.ids], default=0),

@@ -39,20 +39,20 @@ def data_keys(data: DataSection, context: Context, tokenizer_folder: Path) -> Da
             tokens.FORMAT,
             tokenizer.hexdigest(),
             context.seed,
-            _described(source, exclude={"weight", "max_tokens"}),
+            _described(source.model_copy(update={"weight": None, "max_tokens": None, "chunker": None})),
             source.fingerprint(context),
             texts,
             data.keep_left_out,
         )
         for source in data.sources
     )
-    parts = [_described(part) for part in (*data.filters, data.chunker)]
+    parts = [_described(part) for part in (*data.filters, *data.chunkers)]
     return DataKeys(_key(rows.FORMAT, stores, context.seed, data.model_dump(mode="json"), parts), stores)
 
 
-def _described(options: Component, exclude: set[str] | None = None) -> list[Any]:
+def _described(options: Component) -> list[Any]:
     """Return what of a component decides on its outcome: its options, and the source code behind it."""
-    return [options.model_dump(mode="json", exclude=exclude), *(source_hash(type(part)) for part in used(options))]
+    return [options.model_dump(mode="json"), *(source_hash(type(part)) for part in used(options))]
 
 
 def _key(*parts: object) -> str:

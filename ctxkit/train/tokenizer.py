@@ -48,7 +48,8 @@ def make_tokenizer(recipe: Recipe, context: Context, folder: Path) -> PreTrained
 def _add_special_tokens(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> None:
     """Add the tokens that chunkers insert and the tokenizer lacks; the model gets their embeddings when it loads."""
     vocabulary = tokenizer.get_vocab()
-    wanted = (token for stage in recipe.stages for token in stage.data.chunker.special_tokens(vocabulary))
+    chunkers = (chunker for stage in recipe.stages for chunker in stage.data.chunkers)
+    wanted = (token for chunker in chunkers for token in chunker.special_tokens(vocabulary))
     lacking = [token for token in dict.fromkeys(wanted) if token not in vocabulary]
     if lacking:
         tokenizer.add_tokens(
