@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ctxkit_report.manifest import Look
     from ctxkit_report.prepared import Prepared, Sample, Segment, Source, Split
 
-_MOST_SAMPLES = 16
+_MOST_SAMPLES = 24
 _MOST_SEGMENTS = 200
 _MOST_CHARACTERS = 20_000
 """Of each of the two texts of a segment."""

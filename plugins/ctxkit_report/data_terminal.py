@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 from ctxkit_report.excerpt import LEGEND, excerpt, pick
 from ctxkit_report.findings import findings
 from ctxkit_report.flow import added, documents_left_out, in_examples, left_out, outcome
 from ctxkit_report.lengths import histograms, pooled
-from ctxkit_report.notation import NONE, number, percent
+from ctxkit_report.notation import NONE, SPACE, number, percent
 from ctxkit_report.paint import bar
 from ctxkit_report.sentences import claim, heading, setting, share_name
 from ctxkit_report.stretches import title
-from ctxkit_report.visible import label, pad, visible, width
+from ctxkit_report.visible import fold, label, pad, width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +35,7 @@ def overview(look: Look, paint: Paint) -> str:
         lines += ["", *_set(item, paint)]
     for problem in look.problems:
         lines += ["", *_wrapped(f"Could not be read: {label(problem, 300)}")]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(line.replace(SPACE, " ").rstrip() for line in lines)
 
 
 def _set(item: Prepared, paint: Paint) -> Iterator[str]:
@@ -138,7 +137,8 @@ def _difficulty(named: Sequence[tuple[str, Split]], paint: Paint) -> Iterator[st
 
 def _compared(name: str, columns: Sequence[str], paint: Paint) -> Iterator[str]:
     yield ""
-    yield paint(f"  {pad(name, 26)}" + "".join(f"{column:>12}{'':23}" for column in columns), "strong")
+    heads = "".join(f"{column:>12}{'':23}" for column in columns)
+    yield paint(f"  {pad(name, 26)}{heads}".rstrip(), "strong")
 
 
 def _bars(cells: Iterable[tuple[str, float | None]], paint: Paint) -> str:
@@ -157,9 +157,8 @@ def _lengths(item: Prepared, paint: Paint) -> Iterator[str]:
         return
     tables = [pooled(found, unit, unit) for unit in units]
     yield ""
-    yield paint(
-        f"  {'length in tokens':>26}" + "".join(f"{unit:>12}  share of tokens      " for unit in units), "strong"
-    )
+    heads = "".join(f"{unit:>12}  {'share of tokens':21}" for unit in units)
+    yield paint(f"  {'length in tokens':>26}{heads}".rstrip(), "strong")
     for place in range(axis.count):
         cells = [_cell(table, table.columns[place]) for table in tables]
         yield f"  {axis.range(place):>26}{_bars(cells, paint)}"
@@ -177,13 +176,14 @@ def _examples(item: Prepared, paint: Paint) -> Iterator[str]:
         yield f"  {LEGEND}"
     for sample in chosen:
         yield ""
-        said = f"  Example {item.samples.index(sample) + 1} of {len(item.samples)}: {title(sample)}"
-        yield from (paint(line, "strong") for line in _wrapped(said, indent="  "))
+        said = f"Example {item.samples.index(sample) + 1} of {len(item.samples)}: {title(sample)}"
+        yield from (paint(f"  {line}", "strong") for line in _wrapped(said, _WIDTH - 2))
         yield from (f"  {line}" for line in excerpt(sample, paint))
 
 
-def _wrapped(sentence: str, columns: int = _WIDTH, indent: str = "") -> list[str]:
-    """Fold a sentence at its spaces; one without spaces is cut anywhere."""
-    if width(visible(sentence, keep="")) <= columns:
+def _wrapped(sentence: str, columns: int = _WIDTH) -> list[str]:
+    """Fold a sentence, indenting what does not fit its first line."""
+    if width(sentence) <= columns:
         return [sentence]
-    return textwrap.wrap(sentence, columns - 4, initial_indent=indent, subsequent_indent=f"{indent}  ")
+    first, *rest = fold(sentence, columns - 2)
+    return [first, *(f"  {part}" for line in rest for part in fold(line, columns - 2))]

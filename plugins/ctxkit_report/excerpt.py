@@ -64,12 +64,12 @@ def _stretches(segments: Sequence[tuple[Segment, str]], paint: Paint) -> Iterato
         style = "inserted" if segment.inserted else "masked" if segment.masked else ""
         marks = ("+" if segment.inserted else " ") + ("░" if segment.masked else "│")
         for line in _lines(segment):
-            yield f"{marks} {paint(line, style)}".rstrip() if style else f"{marks} {line}".rstrip()
+            yield f"{marks} {paint(line.rstrip(), style) if style else line}".rstrip()
 
 
 def _rule(name: str, paint: Paint, *, boundary: bool) -> str:
     mark = "═" if boundary else "─"
-    said = f"{mark * 3} {fit(name, _WIDTH - 30)} " if name else mark * 3
+    said = f"{mark * 3} {fit(name, _WIDTH - 33)} " if name else mark * 3
     end = " attention starts anew ═══" if boundary else ""
     line = said + mark * max(_WIDTH - width(said) - len(end), 3) + end
     return paint(line, "boundary" if boundary else "strong")

@@ -73,7 +73,5 @@ def _rows(train: Split | None, *, packed: bool) -> Iterator[str]:
 def _forgeries(source: Source) -> Iterator[str]:
     if source.special_token_texts:
         count = source.special_token_texts
-        which = (
-            "1 text spells a special token; it is" if count == 1 else f"{count:,} texts spell a special token; they are"
-        )
-        yield f"{label(source.label)}: {which} kept as plain text and cannot act as one"
+        texts = "1 text that spells" if count == 1 else f"{count:,} texts that spell"
+        yield f"{label(source.label)}: {texts} a special token, kept as plain text that cannot act as one"

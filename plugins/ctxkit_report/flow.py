@@ -61,8 +61,7 @@ def outcome(source: Source) -> tuple[Part, ...]:
 
 def in_examples(source: Source) -> int | None:
     """Return the tokens in the examples of a source: trained and masked."""
-    known = [count for count in (source.trained, source.masked) if count is not None]
-    return sum(known) if known else None
+    return _total((source.trained, source.masked))
 
 
 def documents_left_out(source: Source) -> tuple[LeftOut, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ctxkit_report.visible import label
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -57,7 +59,7 @@ class Axis:
 def histograms(item: Prepared) -> tuple[Axis, tuple[Histogram, ...]]:
     """Return the shared axis, and the documents of each source, then the rows of each split; without empty ones."""
     named = [
-        (f"Documents of {source.label}" if len(item.sources) > 1 else "Documents", "documents", source.lengths)
+        (f"Documents of {label(source.label)}" if len(item.sources) > 1 else "Documents", "documents", source.lengths)
         for source in item.sources
     ]
     splits = ((item.train, "Training rows", "rows"), (item.evaluation, "Evaluation rows", "evaluation rows"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import TYPE_CHECKING
 
 from ctxkit.errors import DiskError
@@ -10,15 +11,12 @@ from ctxkit.errors import DiskError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from jinja2 import Environment
+
 
 def fill(template: str, **values: object) -> str:
     """Return a page: every value is escaped, and a name that the template knows and nobody gave is an error."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("ctxkit_report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template(template).render(**values)
+    return _environment().get_template(template).render(**values)
 
 
 def publish(target: Path, page: str) -> None:
@@ -35,3 +33,12 @@ def publish(target: Path, page: str) -> None:
         raise DiskError(
             f"cannot write {target}: {error.strerror or error}", "free some space or mend the rights"
         ) from error
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("ctxkit_report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )

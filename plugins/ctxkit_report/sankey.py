@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ctxkit_report.flow import Part, added, in_examples, left_out, merged, outcome
 from ctxkit_report.notation import SPACE, percent, rough
 from ctxkit_report.svg import add, document, pixels, render, shorten
+from ctxkit_report.visible import label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,11 +49,10 @@ def token_flow(source: Source, width: int = 928) -> str:
 
     Returns an empty string where nothing was read or the ledger is not known.
     """
-    if not source.read or source.kept is None:
+    trunk = _trunk(source)
+    if trunk is None:
         return ""
-    read = Part("read", source.read, "read")
-    kept = Part("kept", source.kept, "kept")
-    whole = Part("in chunks", in_examples(source) or 0, "kept")
+    read, kept, whole = trunk
     lost, extra = merged(left_out(source), _MOST_PARTS), added(source)
     scale = _HEIGHT / max(read.tokens, whole.tokens, kept.tokens + sum(part.tokens for part in (*lost, *extra)))
     first = _column([read], 0, scale)
@@ -72,9 +72,10 @@ def token_flow(source: Source, width: int = 928) -> str:
 
 def token_bars(source: Source, width: int = 350) -> str:
     """Draw the same as three stacked bars, each with a line for every part."""
-    if not source.read or source.kept is None:
+    trunk = _trunk(source)
+    if trunk is None:
         return ""
-    kept = Part("kept", source.kept, "kept")
+    _, kept, _ = trunk
     bars = (
         ("read", (kept, *merged(left_out(source), _MOST_PARTS))),
         ("in chunks", (kept, *added(source))),
@@ -93,7 +94,15 @@ def spoken(source: Source) -> str:
     total = source.read or 0
     parts = (*left_out(source), Part("kept", source.kept or 0, ""), *added(source), *outcome(source))
     said = ", ".join(f"{part.name} {percent(part.tokens, total)}" for part in parts)
-    return f"Of {total:,} tokens read from {source.label}: {said}"
+    return f"Of {total:,} tokens read from {label(source.label)}: {said}"
+
+
+def _trunk(source: Source) -> tuple[Part, Part, Part] | None:
+    """Return what was read, what was kept of it and what the chunks hold, or None where there is nothing to draw."""
+    held = in_examples(source)
+    if not source.read or source.kept is None or held is None:
+        return None
+    return Part("read", source.read, "read"), Part("kept", source.kept, "kept"), Part("in chunks", held, "kept")
 
 
 def _column(parts: Sequence[Part], place: int, scale: float) -> list[_Node]:
@@ -143,10 +152,10 @@ def _draw(root: Element, node: _Node, total: int) -> None:
     group = add(root, "g", class_=f"flow {node.part.style}")
     add(group, "title", f"{node.part.name}: {node.part.tokens:,} tokens, {percent(node.part.tokens, total)} of read")
     add(group, "rect", x=node.x, y=node.top, width=_NODE, height=node.height, rx=1.5, class_="node")
-    label = add(group, "text", x=node.x + _NODE + 7, y=node.middle + 4, class_="legend over")
-    add(label, "tspan", f"{_brief(node.part, 56)}{SPACE * 2}", class_="name")
+    line = add(group, "text", x=node.x + _NODE + 7, y=node.middle + 4, class_="legend over")
+    add(line, "tspan", f"{_brief(node.part, 56)}{SPACE * 2}", class_="name")
     share = "" if node.part.style == "read" else f"{SPACE * 2}{percent(node.part.tokens, total)}"
-    add(label, "tspan", f"{rough(node.part.tokens)}{share}", class_="figure")
+    add(line, "tspan", f"{rough(node.part.tokens)}{share}", class_="figure")
 
 
 def _brief(part: Part, limit: int) -> str:
