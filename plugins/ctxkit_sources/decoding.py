@@ -124,6 +124,11 @@ def with_newlines(text: str, newlines: Newlines) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def without_end(line: bytes) -> bytes:
+    """Return a line without the LF or CRLF that ends it."""
+    return line.removesuffix(b"\n").removesuffix(b"\r")
+
+
 def lines(file: io.BufferedIOBase, max_bytes: int | None = None) -> Iterator[bytes | None]:
     """Yield the lines of a file, their line feeds included; None for one that is longer than `max_bytes`.
 
@@ -131,7 +136,7 @@ def lines(file: io.BufferedIOBase, max_bytes: int | None = None) -> Iterator[byt
     """
     size = -1 if max_bytes is None else max_bytes + 2
     while line := file.readline(size):
-        too_long = max_bytes is not None and len(line.rstrip(b"\r\n")) > max_bytes
+        too_long = max_bytes is not None and len(without_end(line)) > max_bytes
         rest = line
         while too_long and rest and not rest.endswith(b"\n"):
             rest = file.readline(PIECE)

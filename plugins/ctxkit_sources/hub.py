@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ctxkit.errors import DataError
 from ctxkit_sources.commits import cached_commit
+from ctxkit_sources.loading import Loading
 from ctxkit_sources.local import LocalFiles
 from ctxkit_sources.locating import LOADERS, DataFiles, by_split, folder_files, is_folder, is_remote, local_files
 from ctxkit_sources.matching import Finder, stamp, unreported
@@ -63,7 +64,7 @@ class Hub:
             else:
                 yield outcome.document()
         if not rows:
-            raise DataError(f"there are no rows in {self._called()}", "check the files, and the split")
+            raise DataError(f"there are no rows in {self._loading().called}", "check the files, and the split")
         if lacking == rows:
             raise DataError(last, "no other row has that column either")
 
@@ -112,60 +113,11 @@ class Hub:
         return Columns(self.text_column, self.messages_column, self.id_column, self.newlines, self.max_bytes)
 
     def _loaded(self) -> Iterator[Outcome]:
-        columns = self._columns()
-        for number, values in self._numbered():
-            place = f"row {number} of {self._called()}"
+        columns, loading = self._columns(), self._loading()
+        for number, values in loading.rows(columns.names, self.seed, self.buffer_size):
+            place = f"row {number} of {loading.called}"
             yield columns.outcome(Row(number, values), f"{self.path}/{self.split}/{number}", place)
 
-    def _numbered(self) -> Iterator[tuple[int, Any]]:
-        from datasets.exceptions import DatasetsError
-
-        try:
-            dataset = self._dataset()
-            if self.seed is None:
-                yield from enumerate(dataset)
-            elif self.streaming:
-                yield from enumerate(dataset.shuffle(seed=self.seed, buffer_size=self.buffer_size))
-            else:
-                yield from _permuted(dataset, self.seed)
-        except (DatasetsError, OSError, ValueError, StopIteration, RuntimeError) as error:
-            raise DataError(f"{self._called()} cannot be loaded: {_said(error)}", self._shadow()) from error
-
-    def _dataset(self) -> Any:
-        from datasets import load_dataset
-
-        arguments: dict[str, Any] = {"name": self.name, "revision": self.revision, "streaming": self.streaming}
-        if self.data_files is not None:
-            arguments["data_files"] = by_split(self.data_files)
-        # A bare name would mean a folder of the same name in the working directory, if there is one.
-        bare = self.path not in LOADERS and not is_folder(self.path) and "://" not in self.path
-        dataset = load_dataset(f"hf://datasets/{self.path}" if bare else self.path, split=self.split, **arguments)
-        there = dataset.column_names or ()
-        missing = [name for name in self._columns().names if there and name not in there]
-        if missing:
-            raise DataError(f"{self._called()} has {NO_COLUMN}{missing[0]}", f"it has {', '.join(sorted(there))}")
-        # Other columns may hold what takes time or more libraries to decode, such as pictures.
-        return dataset.select_columns(list(self._columns().names)) if there else dataset
-
-    def _called(self) -> str:
-        files = ", ".join(pattern for patterns in by_split(self.data_files).values() for pattern in patterns)
-        return f"{files or f'the dataset {self.path}'} (split {self.split})"
-
-    def _shadow(self) -> str:
-        if is_folder(self.path) or not Path(self.path).is_dir():
-            return ""
-        return f"the folder {self.path} is not meant unless it is written ./{self.path}"
-
-
-def _permuted(dataset: Any, seed: int) -> Iterator[tuple[int, Any]]:
-    """Yield the rows with their numbers in an order drawn from a seed."""
-    import numpy as np
-
-    for number in np.random.default_rng(seed).permutation(len(dataset)):
-        yield int(number), dataset[int(number)]
-
-
-def _said(error: BaseException) -> str:
-    """Return what went wrong in one line; datasets hides the reason behind a message of its own."""
-    cause = error.__cause__ or error
-    return " ".join(str(cause).split()) or "it is empty"
+    def _loading(self) -> Loading:
+        files = by_split(self.data_files) if self.data_files else None
+        return Loading(self.path, self.split, self.name, self.revision, files, self.streaming)

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ctxkit.errors import DataError
-from ctxkit_sources.decoding import Decoding, UnusableError, lines
+from ctxkit_sources.decoding import Decoding, UnusableError, lines, without_end
 from ctxkit_sources.rows import Reading, Row, opened
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class _Objects:
         if line is None:
             raise UnusableError("more than max_bytes", "is a line of more than max_bytes")
         try:
-            text = line.decode()
+            text = without_end(line).decode()
             value = self._decoder.decode(text)
         except UnicodeDecodeError as error:
             byte = line[error.start]

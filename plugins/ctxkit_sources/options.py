@@ -73,6 +73,10 @@ class FilesOptions(SourceOptions):
         )
 
 
+BUFFER_SIZE = 1000
+"""As datasets has it."""
+
+
 class HubOptions(SourceOptions):
     """A dataset, one document a row: from the hub, a local folder, or local json, csv, text, parquet or arrow files.
 
@@ -97,7 +101,7 @@ class HubOptions(SourceOptions):
     shuffle: bool = False
     """Read the rows in an order drawn from the seed; matters where only a part is used. Local files are copied into
     datasets' cache for it, unless they are streamed."""
-    buffer_size: PositiveInt = 1000
+    buffer_size: PositiveInt = BUFFER_SIZE
     """Rows held in memory among which `shuffle` draws the next, where `streaming` is set."""
     text_column: str | None = "text"
     """The column that holds the text; none where `messages_column` is set."""
@@ -137,9 +141,9 @@ class HubOptions(SourceOptions):
     @model_validator(mode="after")
     def _all_read(self) -> HubOptions:
         """Refuse what nothing would read."""
-        if "buffer_size" in self.model_fields_set and not (self.shuffle and self.streaming):
+        if self.buffer_size != BUFFER_SIZE and not (self.shuffle and self.streaming):
             raise ValueError("buffer_size needs shuffle and streaming")
-        if "sample_by" in self.model_fields_set and not (self.path == "text" or self._is_local()):
+        if self.sample_by != "document" and not (self.path == "text" or is_folder(self.path)):
             raise ValueError("sample_by is for text files")
         return self
 
@@ -160,8 +164,24 @@ class HubOptions(SourceOptions):
     def _hub(self, context: Context) -> Hub:
         from ctxkit_sources.hub import Hub
 
-        given = self.model_dump(exclude={"kind", "weight", "max_tokens", "shuffle"})
-        return Hub(**given, seed=context.seed if self.shuffle else None, skipped=context.skipped)
+        return Hub(
+            self.path,
+            split=self.split,
+            data_files=self.data_files,
+            name=self.name,
+            revision=self.revision,
+            text_column=self.text_column,
+            messages_column=self.messages_column,
+            id_column=self.id_column,
+            sample_by=self.sample_by,
+            newlines=self.newlines,
+            max_bytes=self.max_bytes,
+            on_bad_row=self.on_bad_row,
+            streaming=self.streaming,
+            seed=context.seed if self.shuffle else None,
+            buffer_size=self.buffer_size,
+            skipped=context.skipped,
+        )
 
 
 class KeyRecallOptions(SourceOptions):
