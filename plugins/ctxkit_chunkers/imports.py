@@ -192,9 +192,9 @@ def _rust_base(own: str, path: str, target: list[str]) -> str:
 
 
 def _rust_file(index: Index, base: str, target: list[str]) -> int | None:
-    """Return the file of the longest front of a path; what follows are names inside it."""
+    """Return the file of the longest front of a path, else that of the base; what follows are names inside it."""
     parts = [part for part in target if part not in ("crate", "self", "super")]
-    for end in range(len(parts), 0, -1):
+    for end in range(len(parts), -1, -1):
         found = index.files.get(posixpath.join(base, *parts[:end]))
         if found is not None:
             return found

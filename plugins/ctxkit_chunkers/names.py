@@ -22,7 +22,7 @@ SCRIPT = (
 )
 C_LIKE = (
     rb"^()(?!(?:return|else|typedef|using|namespace)\b)"
-    rb"(?:[A-Za-z_][\w \t*&:<>,]{0,200}[ \t*&])" + NAME + rb"\([^;\n]*$"
+    rb"(?:[A-Za-z_][\w \t*&:<>,]{0,200}[ \t*&:])" + NAME + rb"\([^;\n]*$"
     rb"|^()(?:typedef[ \t]+)?(?:struct|class|enum|union)[ \t]+" + NAME + rb"[^;\n]*$"
 )
 RULES = {
