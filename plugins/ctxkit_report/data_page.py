@@ -67,7 +67,7 @@ def show(run_dir: Path) -> str | None:
         return "\n".join(lines) or None
     target = run_dir / "data.html"
     publish(target, render(found))
-    text = f"{overview(found, Paint(wants_colour()))}\n\ndata: {target}"
+    text = f"{overview(found, Paint(wants_colour()))}\n\npage:   {target}"
     return writable(text, getattr(sys.stdout, "encoding", None) or "utf-8")
 
 

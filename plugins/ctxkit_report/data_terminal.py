@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ctxkit_report.prepared import Prepared, Source, Split
 
 _WIDTH = 100
-_NAME, _COUNT, _SHARE, _BAR = 49, 17, 9, 20
-"""Columns of a ledger; with its margins 100."""
+_NAME, _COUNT, _SHARE, _BAR = 52, 16, 9, 14
+"""Columns of a ledger; with its margins 98."""
 _EXAMPLES = 2
 
 
@@ -56,7 +56,7 @@ def _set(item: Prepared, paint: Paint) -> Iterator[str]:
 
 def _source(source: Source, paint: Paint) -> Iterator[str]:
     """Yield the ledger: what is read, less what is left out, plus what is added, is what the chunks hold."""
-    yield paint(f"  {pad(label(source.label, 40), _NAME)}{'tokens':>{_COUNT}}{'of read':>{_SHARE}}", "strong")
+    yield paint(f"  {pad(label(source.label, 40), _NAME + 2)}{'tokens':>{_COUNT}}{'of read':>{_SHARE}}", "strong")
     total = source.read or 0
     yield _row("  read", source.read, total, paint)
     for part in left_out(source):
@@ -72,7 +72,7 @@ def _source(source: Source, paint: Paint) -> Iterator[str]:
 
 
 def _documents(source: Source, paint: Paint) -> Iterator[str]:
-    yield paint(f"    {pad('', _NAME - 2)}{'documents':>{_COUNT}}", "dim")
+    yield paint(f"    {pad('', _NAME)}{'documents':>{_COUNT}}", "dim")
     yield _row("  read", source.documents_read)
     parts = documents_left_out(source)
     early = [part for part in parts if part.point != "dropped"]
@@ -85,7 +85,12 @@ def _documents(source: Source, paint: Paint) -> Iterator[str]:
 
 
 def _row(name: str, count: int | None, total: int = 0, paint: Paint | None = None) -> str:
-    line = f"    {pad(name, _NAME - 2)}{pad(number(count), _COUNT, right=True)}"
+    """Return a row of a ledger; a name too long for its column begins on lines of its own."""
+    *before, last = fold(name, _NAME - 2)
+    if before and width(last) > _NAME - 4:
+        before, last = [*before, last], ""
+    above = "".join(f"    {part.rstrip()}\n" for part in before)
+    line = f"{above}    {pad(f'  {last}' if before else last, _NAME)}{pad(number(count), _COUNT, right=True)}"
     if count is None or paint is None or total <= 0:
         return line
     # With overlap the chunks hold more than was read: the bar ends with an arrow.

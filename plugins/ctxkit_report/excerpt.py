@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ctxkit_report.notation import NONE, number
+from ctxkit_report.notation import number
 from ctxkit_report.stretches import placed
 from ctxkit_report.visible import fit, fold, visible, width
 
@@ -44,7 +44,7 @@ def excerpt(sample: Sample, paint: Paint) -> list[str]:
     if len(hidden) <= 1:
         return list(_stretches(segments, paint))
     tokens = sum(segment.tokens or 0 for segment, _ in hidden)
-    note = f"   … {len(hidden):,} more pieces with {tokens:,} tokens are not shown …"
+    note = f"   … {len(hidden):,} more pieces with {tokens:,} tokens not shown …"
     return [*_stretches(segments[:_FIRST], paint), paint(note, "dim"), *_stretches(segments[-_LAST:], paint)]
 
 
@@ -69,21 +69,24 @@ def _stretches(segments: Sequence[tuple[Segment, str]], paint: Paint) -> Iterato
 
 def _rule(name: str, paint: Paint, *, boundary: bool) -> str:
     mark = "═" if boundary else "─"
-    said = f"{mark * 3} {fit(name, _WIDTH - 33)} " if name else mark * 3
-    end = " attention starts anew ═══" if boundary else ""
+    end = " attention starts anew ═══" if boundary and width(name) <= _WIDTH - 33 else ""
+    said = f"{mark * 3} {fit(name, _WIDTH - 8)} " if name else mark * 3
     line = said + mark * max(_WIDTH - width(said) - len(end), 3) + end
     return paint(line, "boundary" if boundary else "strong")
 
 
 def _lines(segment: Segment) -> list[str]:
+    """Return the first and the last lines of a segment, and between them what is not shown."""
     front, end = _folded(segment.text), _folded(segment.tail)
-    if segment.omitted or end:
-        note = f"… {segment.omitted:,} tokens are not shown …"
-        return [*front[:_HEAD], note, *end[-_TAIL:]]
-    hidden = len(front) - _HEAD - _TAIL
-    if hidden > 1:
-        return [*front[:_HEAD], f"… {hidden:,} lines are not shown …", *front[-_TAIL:]]
-    return front or [f"({number(segment.tokens)} tokens without text)" if segment.tokens else NONE]
+    if not segment.omitted and not end:
+        if len(front) <= _HEAD + _TAIL + 1:
+            return front or [f"({number(segment.tokens)} tokens without text)"]
+        front, end = front[:-_TAIL], front[-_TAIL:]
+    hidden = max(len(front) - _HEAD, 0) + max(len(end) - _TAIL, 0)
+    parts = [f"{segment.omitted:,} tokens"] if segment.omitted else []
+    parts += [f"{hidden:,} line{'s' if hidden > 1 else ''}"] if hidden else []
+    note = [f"… {' and '.join(parts)} not shown …"] if parts else []
+    return [*front[:_HEAD], *note, *end[-_TAIL:]]
 
 
 def _folded(text: str) -> list[str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ctxkit_report.lengths import Axis, Histogram
 
-_LEFT, _TOP, _BOTTOM, _RIGHT = 44.0, 14.0, 38.0, 16.0
+_LEFT, _TOP, _BOTTOM, _RIGHT = 44.0, 22.0, 38.0, 16.0
 _LABEL = 36.0
 """Pixels that the label of a length needs."""
 
@@ -69,10 +69,10 @@ def _window(root: Element, axis: Axis, window: int | None, step: float, bottom: 
     if not 0 <= place <= axis.count:
         return
     x = _LEFT + place * step
-    line = add(root, "line", x1=x, x2=x, y1=_TOP - 6, y2=bottom, class_="window")
+    line = add(root, "line", x1=x, x2=x, y1=_TOP - 14, y2=bottom, class_="window")
     add(line, "title", f"the window: {window:,} tokens")
     anchor, shift = ("end", -5) if place > axis.count / 2 else ("start", 5)
-    add(root, "text", "window", x=x + shift, y=_TOP + 2, text_anchor=anchor, class_="note")
+    add(root, "text", "window", x=x + shift, y=_TOP - 7, text_anchor=anchor, class_="note")
 
 
 def _share(part: int, total: int) -> float:

@@ -334,7 +334,7 @@ def test_examples_show_boundaries_masks_and_insertions_by_marks(run_dir: Path) -
     assert (" │", "return a + b") in marks
     assert (" ░", "Der Anfang.") in marks
     assert ("+│", "<|FILE_END|>") in marks
-    assert (" │", "… 1,400 tokens are not shown …") in marks
+    assert (" │", "… 1,400 tokens not shown …") in marks
     rules = [line.strip("─═ ") for line in block.splitlines() if line.startswith(("  ───", "  ═══"))]
     assert [" ".join(rule.replace("═", "").split()) for rule in rules] == [
         "attention starts anew",
@@ -388,7 +388,7 @@ def test_terminal_text_fits(run_dir: Path, wide: bool) -> None:
         put(run_dir / "data.json", {"stages": {long: "aaa111", f"{long}2": "aaa111"}})
         about = manifest(sources=[source, git_source()], train=rows, eval=rows, chunker=long, length=10**15)
         put_set(run_dir, "aaa111", about, [odd, plain_sample(source=long, difficulty=long, split=long)])
-    lines = plain(run_dir).split("\n\ndata: ")[0].splitlines()
+    lines = plain(run_dir).split("\n\npage: ")[0].splitlines()
     assert [line for line in lines if cell_len(line) > 100] == []
     assert len(lines) > 50
 
@@ -645,4 +645,4 @@ def test_a_terminal_that_knows_few_characters(run_dir: Path, monkeypatch: pytest
 def test_the_hook_is_found(run_dir: Path, host: Host) -> None:
     """The installed plugin answers the hook, with the path of its page last."""
     answers = dict(host.ask("ctxkit_data_report", run_dir=run_dir))
-    assert answers["report"].endswith(f"data: {run_dir / 'data.html'}")
+    assert answers["report"].endswith(f"page:   {run_dir / 'data.html'}")
