@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctxkit.errors import DataError
-from ctxkit_filters.ngrams import ngram_hashes
+from ctxkit_filters.ngrams import hash_blocks, ngram_hashes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -43,7 +43,9 @@ class HeldOut:
 
     def matches(self, ids: NDArray[np.int32]) -> int:
         """Return at how many places of a document an n-gram of the set begins."""
-        hashes = ngram_hashes(ids, self.ngram)
+        return sum(self._found(hashes) for hashes in hash_blocks(ids, self.ngram))
+
+    def _found(self, hashes: NDArray[np.uint64]) -> int:
         likely = hashes[self.marks[_upper(hashes, self.marks)]]
         places = np.searchsorted(self.hashes, likely)
         return int(np.count_nonzero(self.hashes.take(places, mode="clip") == likely))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctxkit_filters.ngrams import mixed, ngram_hashes
+from ctxkit_filters.ngrams import hash_blocks, mixed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,18 +29,20 @@ def signature(ids: NDArray[np.int32], num_perm: int = 128, ngram: int = 5) -> ND
     if not len(ids):
         raise ValueError("a document without tokens has no signature")
     ngram = min(ngram, len(ids))
-    # The length is added, so that a short document never equals an n-gram that ends in id 0.
-    hashes = mixed(ngram_hashes(ids, ngram) + np.uint64(ngram))
-    bins = (hashes >> np.uint64(32)) * np.uint64(num_perm) >> np.uint64(32)
     minima = np.full(num_perm, EMPTY)
-    np.minimum.at(minima, bins.astype(np.intp), hashes)
+    for block in hash_blocks(ids, ngram):
+        # The length is added, so that a short document never equals an n-gram that ends in id 0.
+        hashes = mixed(block + np.uint64(ngram))
+        bins = (hashes >> np.uint64(32)) * np.uint64(num_perm) >> np.uint64(32)
+        np.minimum.at(minima, bins.astype(np.intp), hashes)
     return _densified(minima).astype(np.uint16)
 
 
 def similarity(one: NDArray[np.uint16], others: NDArray[np.uint16]) -> NDArray[np.float64]:
     """Return the estimated Jaccard similarity of one signature to each of several, shapes (k,), (n, k) -> (n,).
 
-    The standard deviation is at most sqrt(s * (1 - s) / k) for a true similarity s.
+    For a true similarity s of documents with many more n-grams than k, the standard deviation is sqrt(s * (1 - s) / k);
+    it is larger for shorter ones, whose values are borrowed.
     """
     agreement: NDArray[np.float64] = (others == one).mean(axis=1)
     return agreement

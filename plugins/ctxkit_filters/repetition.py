@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctxkit_filters.ngrams import hash_blocks, sampled_hashes
+from ctxkit_filters.ngrams import BLOCK, hash_blocks, sampled_hashes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,12 +64,17 @@ def repeats_window(ids: NDArray[np.int32], window: int = 50, threshold: float = 
 
     This sees periods that divide the window and no copy at any other distance.
     """
+    starts = range(0, len(ids) - 2 * window + 1, BLOCK)
+    blocks = (ids[start : start + BLOCK + 2 * window - 1] for start in starts)
+    return any(_most_equal(block, window) / window > threshold for block in blocks)
+
+
+def _most_equal(ids: NDArray[np.int32], window: int) -> int:
+    """Return the most places in which a window equals the one right behind it, of at least 2 * `window` tokens."""
     equal = ids[:-window] == ids[window:]
-    if len(equal) < window:
-        return False
     sums = np.zeros(len(equal) + 1, dtype=np.int64)
     np.cumsum(equal, out=sums[1:])
-    return int((sums[window:] - sums[:-window]).max()) / window > threshold
+    return int((sums[window:] - sums[:-window]).max())
 
 
 def _distinct(hashes: NDArray[np.uint64]) -> int:

@@ -100,7 +100,7 @@ def test_estimates_of_short_documents() -> None:
 
 def test_signature_of_a_tiny_document() -> None:
     """Fewer tokens than an n-gram are one n-gram, of their own length; no tokens are nothing to compare."""
-    tiny = [np.array(ids, dtype=np.int32) for ids in ([1], [1, 0], [1, 0, 0, 0], [1, 0, 0, 0, 0], [2])]
+    tiny = [np.array(ids, dtype=np.int32) for ids in ([1], [1, 0], [1, 0, 0, 0], [1, 0, 0, 0, 0], [2**16 + 1])]
     signatures = np.array([signature(ids) for ids in tiny])
     assert [len(set(row.tolist())) for row in signatures] == [1] * 5, "every bin borrows the one n-gram"
     assert len({row.tobytes() for row in signatures}) == 5
@@ -178,6 +178,9 @@ def test_index_grows() -> None:
     index = LshIndex(0.8, 32)
     assert all(index.add_unless_similar(row) for row in signatures)
     assert index.count == len(signatures)
+    for number, row in enumerate(signatures):
+        links = index._candidates(index._buckets(row))
+        assert np.count_nonzero(links == number) == index.bands
     assert not any(index.add_unless_similar(row) for row in signatures)
 
 

@@ -104,7 +104,9 @@ def test_matches_counted_by_sets() -> None:
 def test_short_documents(registry: Registry, tmp_path: Path) -> None:
     """A training document shorter than an n-gram stays; a held-out one is told of; all of them are an error."""
     told: list[tuple[str, str]] = []
-    judge = built(registry, tmp_path, ["too short", " ".join(EVAL)], lambda *said: told.append(said))
+    judge = built(
+        registry, tmp_path, ["too short", " ".join(EVAL), " ".join(EVAL[:13])], lambda *said: told.append(said)
+    )
     assert [judge(encoded(EVAL[:length])) for length in (0, 1, 12, 13)] == [None, None, None, SHARED]
     ((name, reason),) = told
     assert name.endswith("000.txt")
