@@ -72,6 +72,8 @@ class SourceChunks:
         """Start and end of what is masked, likewise."""
         self.trained = 0
         """Tokens that all chunks train."""
+        self.complete = False
+        """Whether the chunker came to its end, rather than being stopped by a budget."""
 
     def __len__(self) -> int:
         """Return how many chunks there are."""

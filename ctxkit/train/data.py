@@ -147,7 +147,7 @@ class Preparation:
             where = f"data.sources.{index} (kind {ledger.kind})"
             raise DataError(f"{where} yields no documents", "check its paths and patterns")
         lost = reader.tokens - sum(train.kept) - ledger.tokens_eval - dropped.total()
-        if reader.exhausted and lost:
+        if train.complete and lost:
             kind = self.data.chunkers[index].kind
             raise DataError(
                 f"the chunker {kind} left out {lost} of {reader.tokens} tokens without saying so",
@@ -166,20 +166,13 @@ class Preparation:
         made = chunker.build(context)(stream)
         if budget == 0:
             return chunks
+        full = mixing.Fill(self.data, budget)
         for chunk in context.track(made, f"data: {self.data.sources[index].kind}", 0):
             chunks.add(chunk)
-            if budget is not None and chunks.trained >= budget and self._bands_full(chunks, budget):
-                break
+            if full(chunks.bands[-1], chunks.lengths[-1] - chunks.masked_tokens[-1]):
+                return chunks
+        chunks.complete = True
         return chunks
-
-    def _bands_full(self, chunks: SourceChunks, budget: int) -> bool:
-        """Return whether every class of length has its share of a budget."""
-        if not self.data.length_bands:
-            return True
-        trained = Counter[int]()
-        for band, length, masked in zip(chunks.bands, chunks.lengths, chunks.masked_tokens, strict=True):
-            trained[mixing.band_of(self.data, band)] += length - masked
-        return all(trained[band] >= budget * share for band, share in enumerate(mixing.band_shares(self.data)))
 
     def _split(self, split: str, chosen: list[mixing.Chosen]) -> Split:
         sources, packing = self._chunks[split], self.data.packing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 
 from ctxkit.recipe import DataSection
@@ -41,6 +42,23 @@ def limit(data: DataSection, index: int, left: int | None) -> int | None:
     parts = shares(data)
     whole = int(data.max_tokens * parts[index]) if parts and data.max_tokens else left
     return min(value for value in (own, whole) if value is not None) if (own, whole) != (None, None) else None
+
+
+class Fill:
+    """Tell when a budget is full: in all, and in every class of length."""
+
+    def __init__(self, data: DataSection, budget: int | None) -> None:
+        """Start with nothing; a budget of None is never full."""
+        self._data, self._budget = data, budget
+        self._trained = Counter[int]()
+
+    def __call__(self, tokens: int, trained: int) -> bool:
+        """Count a chunk of a document of so many tokens that trains so many; return whether that is enough."""
+        self._trained[band_of(self._data, tokens)] += trained
+        budget = self._budget
+        if budget is None or self._trained.total() < budget:
+            return False
+        return all(self._trained[band] >= int(budget * share) for band, share in enumerate(band_shares(self._data)))
 
 
 def choose(data: DataSection, sources: Sequence[SourceChunks]) -> list[Chosen]:
