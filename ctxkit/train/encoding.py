@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ BLOCK_CHARACTERS = 1 << 18
 """A longer text is encoded in blocks of about this size: several times faster, and memory stays flat."""
 LONGEST_BLOCK = 1 << 22
 """Where no harmless place is found within so many characters, a block ends anyway."""
+AROUND = 64
+"""Characters on each side of a cut, which is tried on them before it is made."""
+TRIES = 1000
+"""Places tried before the search goes on elsewhere."""
 
 BREAKS = (
     re.compile(r"(?<=\S\n)(?=\S)"),  # after a lone line end
@@ -59,11 +64,17 @@ class Encoder:
             (start + BLOCK_CHARACTERS, start + 2 * BLOCK_CHARACTERS),
             (start + BLOCK_CHARACTERS, latest),
         ):
-            found = (place.search(text, first, min(last, latest)) for place in self._breaks)
-            end = next((match.end() for match in found if match), None)
+            found = (match.end() for place in self._breaks for match in place.finditer(text, first, min(last, latest)))
+            end = next((end for end in islice(found, TRIES) if self._same(text, end)), None)
             if end is not None:
                 return end
         return latest
+
+    def _same(self, text: str, cut: int) -> bool:
+        """Return whether a cut leaves the ids around it as they are: the sample cannot hold all that texts do."""
+        before, after = text[max(cut - AROUND, 0) : cut], text[cut : cut + AROUND]
+        whole, first, last = self._encode([before + after, before, after])
+        return whole == first + last
 
     def _harmless(self, place: re.Pattern[str]) -> bool:
         """Return whether cutting at such places leaves the ids of a sample as they are."""
