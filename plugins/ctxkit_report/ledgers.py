@@ -12,6 +12,7 @@ from ctxkit_report.visible import label
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ctxkit_report.flow import Part
     from ctxkit_report.prepared import Prepared, Source
 
 
@@ -91,7 +92,7 @@ def _row(source: Source) -> LedgerRow:
         trained=number(source.trained),
         masked=number(source.masked),
         left_out=(
-            *((part.name.removeprefix("dropped: "), number(part.tokens)) for part in left_out(source)),
+            *((_brief(part), number(part.tokens)) for part in left_out(source)),
             *(
                 (part.reason, f"{number(part.documents)} document{'s' if part.documents != 1 else ''}")
                 for part in documents_left_out(source)
@@ -99,6 +100,11 @@ def _row(source: Source) -> LedgerRow:
             ),
         ),
     )
+
+
+def _brief(part: Part) -> str:
+    """Name what was left out without saying how, or explaining what its name says."""
+    return part.name.removeprefix("dropped: ") if part.style == "dropped" else part.name.partition(":")[0]
 
 
 def _early(source: Source) -> list[ReasonRow]:

@@ -521,6 +521,13 @@ def test_without_data_json_every_data_set_is_shown(run_dir: Path) -> None:
     assert "data/bbb222: " in text
 
 
+@pytest.mark.parametrize("count", [10**30, -1, 1e300, "7", True, None])
+def test_what_cannot_be_a_count_is_not_known(run_dir: Path, count: object) -> None:
+    """A number that no disk could hold, a negative one and what is no number stand as a dash."""
+    put(run_dir / "data" / "aaa111" / "manifest.json", manifest(train=split(chunks=count)))
+    assert re.search("train +370 +\N{EN DASH} +11,950,000 ", plain(run_dir).split("short:")[0])
+
+
 @pytest.mark.parametrize("name", sorted(manifest()))
 def test_absent_fields_are_left_out(run_dir: Path, name: str) -> None:
     """A manifest that lacks a field loses what hangs on it, and nothing else."""

@@ -252,6 +252,13 @@ def test_flow_is_to_scale() -> None:
     )
 
 
+def test_the_smallest_part_is_a_hair_and_seen() -> None:
+    """A part too small for the scale is drawn as a thin line, and not as more than that."""
+    heights = {name: height for name, (height, _) in boxes(drawn(token_flow(changed(inserted=1, unused=2)))).items()}
+    assert 1 <= heights["inserted by the chunker"] <= 2
+    assert 1 <= heights["unused"] <= 2
+
+
 def test_flow_bands_fill_what_they_leave_and_enter() -> None:
     """The bands that leave a node are as high together as the node, and so are those that enter one."""
     picture = drawn(token_flow(SOURCE))

@@ -251,7 +251,7 @@ def test_page_shows_every_part(run_dir: Path) -> None:
         "yarn, factor 4, window 512",
         "970,000 97 %",
         "29,100 not ascii",
-        "900 unused: cut off by max_tokens or the mix",
+        "900 unused",
         "control, yarn 1,903 rows, 2,100 chunks, 974,608 tokens",
         "970,000 97 %4,608970,5124,096",
         "7 documents shorter than 9 characters",
