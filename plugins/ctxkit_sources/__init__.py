@@ -1,4 +1,4 @@
-"""Where documents come from: local files, git repositories, the hub, and synthetic text that makes long-range recall measurable."""
+"""Where documents come from: files, git repositories, the hub, and synthetic text that makes recall measurable."""
 
 from ctxkit.spec import Component, hookimpl
 from ctxkit_sources.git.options import GitHistoryOptions, GitOptions

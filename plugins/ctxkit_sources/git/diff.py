@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 CONTEXT = 3
 """Unchanged lines around a change."""
-FINE = 250_000
-"""Lines times lines between two anchors that are compared one by one; beyond, they are replaced as a whole."""
+FINE = 100_000
+"""Pairs of lines between two anchors that are compared; beyond, the lines are replaced as a whole."""
+WORK = 5_000_000
+"""Lines looked at and pairs compared for one difference, about a second; what is left then is replaced as a whole."""
 UNENDED = "\n\\ No newline at end of file"
 
 Lines: TypeAlias = "Sequence[str]"
@@ -115,16 +117,22 @@ def _range(start: int, end: int) -> str:
 def regions(old: Lines, new: Lines) -> Iterator[Region]:
     """Yield what differs, in order; what is between is equal."""
     pending = [(0, len(old), 0, len(new))]
+    left = WORK
     while pending:
         region = _trimmed(old, new, pending.pop())
-        old_start, old_end, new_start, new_end = region
-        if old_start == old_end and new_start == new_end:
+        old_lines, new_lines = region[1] - region[0], region[3] - region[2]
+        if not (old_lines and new_lines):
+            yield from [region] * bool(old_lines or new_lines)
             continue
-        anchors = _anchors(old[old_start:old_end], new[new_start:new_end])
+        left -= old_lines + new_lines
+        anchors = _anchors(old, new, region) if left > 0 else []
         if anchors:
             pending += reversed(list(_between(region, anchors)))
-        else:
+        elif old_lines * new_lines <= min(FINE, left):
+            left -= old_lines * new_lines
             yield from _compared(old, new, region)
+        else:
+            yield region
 
 
 def _trimmed(old: Lines, new: Lines, region: Region) -> Region:
@@ -137,15 +145,17 @@ def _trimmed(old: Lines, new: Lines, region: Region) -> Region:
     return old_start, old_end, new_start, new_end
 
 
-def _anchors(old: Lines, new: Lines) -> list[tuple[int, int]]:
+def _anchors(old: Lines, new: Lines, region: Region) -> list[tuple[int, int]]:
     """Return places of lines that stand once on both sides, the most that are in order on both."""
-    there = _once(new)
-    return _increasing([(place, there[line]) for line, place in _once(old).items() if line in there])
+    old_start, old_end, new_start, new_end = region
+    there = _once(new[new_start:new_end], new_start)
+    here = _once(old[old_start:old_end], old_start)
+    return _increasing([(place, there[line]) for line, place in here.items() if line in there])
 
 
-def _once(lines: Lines) -> dict[str, int]:
+def _once(lines: Lines, start: int) -> dict[str, int]:
     counts = Counter(lines)
-    return {line: place for place, line in enumerate(lines) if counts[line] == 1}
+    return {line: place for place, line in enumerate(lines, start) if counts[line] == 1}
 
 
 def _increasing(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -166,23 +176,18 @@ def _increasing(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _between(region: Region, anchors: Sequence[tuple[int, int]]) -> Iterator[Region]:
-    """Yield the regions before, between and behind anchors, whose places count from the start of the region."""
-    old_start, old_end, new_start, new_end = region
-    old_at, new_at = old_start, new_start
+    """Yield the regions before, between and behind anchors."""
+    old_at, old_end, new_at, new_end = region
     for old_place, new_place in anchors:
-        yield old_at, old_start + old_place, new_at, new_start + new_place
-        old_at, new_at = old_start + old_place + 1, new_start + new_place + 1
+        yield old_at, old_place, new_at, new_place
+        old_at, new_at = old_place + 1, new_place + 1
     yield old_at, old_end, new_at, new_end
 
 
 def _compared(old: Lines, new: Lines, region: Region) -> Iterator[Region]:
-    """Yield what differs where no line is an anchor, by difflib where that is quick."""
+    """Yield what differs where no line is an anchor."""
     old_start, old_end, new_start, new_end = region
-    if (old_end - old_start) * (new_end - new_start) > FINE:
-        yield region
-        return
     matcher = SequenceMatcher(None, old[old_start:old_end], new[new_start:new_end], autojunk=False)
-    for tag, *places in matcher.get_opcodes():
+    for tag, first, last, new_first, new_last in matcher.get_opcodes():
         if tag != "equal":
-            first, second, third, fourth = places
-            yield old_start + first, old_start + second, new_start + third, new_start + fourth
+            yield old_start + first, old_start + last, new_start + new_first, new_start + new_last

@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 _TOKENS = re.compile(r"(?P<folders>\*\*/)|(?P<any>\*\*)|(?P<star>\*)|(?P<one>\?)|\[(?P<not>[!^]?)(?P<set>\]?[^\]]*)\]")
 
 
+BELOW = "(?:/.*)?"
+
+
 @dataclass(frozen=True)
 class Globs:
     """Paths that one pattern includes and none excludes.
 
-    `*` and `?` stay within a folder, `**` crosses folders, `[a-z]` is a set; a pattern that matches a folder stands for
-    everything below it. Matching is on the whole path from the root of the repository.
+    `*` and `?` stay within a folder, `**` crosses folders, `[a-z]` is a set. A folder without any of these includes all
+    below it, as in git's `:(glob)`; what excludes a folder excludes all below it. Paths are matched whole, from the
+    root of the repository.
     """
 
     include: tuple[str, ...]
@@ -32,20 +36,20 @@ class Globs:
 
     @cached_property
     def _included(self) -> re.Pattern[str]:
-        return _pattern(self.include)
+        return _pattern(f"{_translated(glob)}{'' if _TOKENS.search(glob) else BELOW}" for glob in self.include)
 
     @cached_property
     def _excluded(self) -> re.Pattern[str]:
-        return _pattern(self.exclude)
+        return _pattern(f"{_translated(glob)}{BELOW}" for glob in self.exclude)
 
 
-def _pattern(globs: Iterable[str]) -> re.Pattern[str]:
-    either = "|".join(_translated(glob.rstrip("/")) for glob in globs)
-    return re.compile(f"(?s:(?:{either})(?:/.*)?)" if either else r"(?!)")
+def _pattern(expressions: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?s:{expression})" for expression in expressions) or "(?!)")
 
 
 def _translated(glob: str) -> str:
     """Return a glob as a regular expression."""
+    glob = glob.rstrip("/")
     parts, end = [], 0
     for token in _TOKENS.finditer(glob):
         parts += [re.escape(glob[end : token.start()]), _token(token)]

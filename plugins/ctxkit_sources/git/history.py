@@ -79,15 +79,15 @@ class FileChains(Chains):
                     yield from self._enough(self._chain(lineage, blobs, repository.name))
 
     def _planned(self, repository: Repository) -> Sequence[Lineage]:
-        lineages: dict[str, Lineage] = {}
+        lineages: dict[Lineage, None] = {}
         for commit, versions in self.selection.read(repository):
             for version in versions:
                 if version.step.blob:
                     version.lineage.versions.append((commit, version.step))
-                    lineages[version.lineage.birth] = version.lineage
+                    lineages[version.lineage] = None
                 else:
                     self.selection.skipped(_id(commit, version.step), "deletion")
-        return list(lineages.values())
+        return list(lineages)
 
     def _chain(self, lineage: Lineage, blobs: Iterator[Blob], name: str) -> Iterator[Document]:
         before: tuple[bytes, str] | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from ctxkit_sources.git.names import readable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -38,7 +40,7 @@ class Lineage:
     """A file through its renames; deleted and added again under the same name it goes on."""
 
     birth: str
-    """`<commit>:<path>` of its first version; no two lineages share one."""
+    """`<commit>:<path>` of its first version."""
     path: bytes
     """Where it is now."""
     alive: bool = True
@@ -86,7 +88,7 @@ class Lineages:
 
     def _written(self, commit: Commit, step: Step) -> Version:
         lineage = self._at(step.path) if step.change == "added" else self._by_path.get(step.path)
-        return self._version(commit, step, lineage or Lineage(f"{commit.id}:{step.path!r}", step.path))
+        return self._version(commit, step, lineage or Lineage(f"{commit.id}:{readable(step.path)}", step.path))
 
     def _version(self, commit: Commit, step: Step, lineage: Lineage) -> Version:
         lineage.path, lineage.alive = step.path, True

@@ -17,6 +17,7 @@ SCHEMES = ("https", "http", "ssh", "git", "file")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _HELPER = re.compile(r"[A-Za-z0-9+._-]*::")
 _SCP = re.compile(r"[^/@:]+@([^/:]+):")
+_QUERY = re.compile(r"[?#][^\s']*")
 _SECRET = re.compile(r"(?<=//)[^/\s]*@")
 
 
@@ -65,18 +66,18 @@ def shown(source: str) -> str:
     """Return a path or URL without user, password and query, as messages may show it."""
     if not _SCHEME.match(source):
         return readable(source)
-    return readable(_SECRET.sub("", source).partition("?")[0].partition("#")[0])
+    return readable(_QUERY.sub("", _SECRET.sub("", source)))
 
 
 def redacted(text: str, source: str) -> str:
     """Return what git said about a repository without the credentials of its URL."""
-    return _SECRET.sub("", text.replace(source, shown(source)))
+    return _QUERY.sub("", _SECRET.sub("", text.replace(source, shown(source))))
 
 
 def named(source: str) -> str:
     """Return the name of a repository: the last part of its path, without `.git`."""
-    path = shown(source) if is_url(source) else str(Path(source).expanduser().absolute())
-    parts = [part for part in re.split("[/:]", path.removesuffix("/")) if part not in {"", ".git"}]
+    path = re.split("[/:]", shown(source)) if is_url(source) else Path(source).expanduser().absolute().parts
+    parts = [part for part in path if part not in {"", "/", ".git"}]
     return readable(parts[-1].removesuffix(".git")) if parts else "repository"
 
 

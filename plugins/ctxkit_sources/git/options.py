@@ -32,10 +32,10 @@ class _RepositoryOptions(SourceOptions):
     name: str | None = None
     """What ids and metadata call the repository; the last part of its path unless stated."""
     include: tuple[str, ...] = Field(default=("**",), min_length=1)
-    """Glob patterns on paths from the root of the repository; `**` crosses folders, and a folder stands for all below
-    it."""
+    """Glob patterns on paths from the root of the repository; `**` crosses folders, and the plain name of a folder
+    includes all below it."""
     exclude: tuple[str, ...] = ()
-    """Patterns of files to leave out."""
+    """Patterns of files and folders to leave out."""
     max_bytes: PositiveInt = 1_000_000
     """Size of the largest file in bytes; larger ones are left out."""
     encoding: str = "utf-8"

@@ -39,11 +39,15 @@ def commit_of(location: Location, revision: str) -> str:
     """
     check(revision)
     asked = _ask(location, "--verify", "--end-of-options", f"{revision}^{{commit}}")
-    if asked.returncode == 0:
-        return asked.stdout.decode().strip()
+    commit = asked.stdout.decode().strip()
+    # `^main` is verified too, as what is not to be listed.
+    if asked.returncode == 0 and commit.isalnum():
+        return commit
     # Asked only now: the usual case stays one process.
     object_format(location)
-    if not run(["--git-dir", str(location.git_dir), "for-each-ref", "--count=1"], environment()).stdout:
+    if not run(
+        ["--git-dir", str(location.git_dir), "for-each-ref", "--count=1", "--format=%(refname)"], environment()
+    ).stdout:
         raise UnknownRevisionError(f"{location.shown} has no commits yet")
     hint = "see `git branch --all` and `git tag`; a shallow clone has only its newest commits"
     raise UnknownRevisionError(f"{location.shown} has no commit {readable(revision)}", hint)
