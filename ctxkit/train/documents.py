@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from ctxkit.errors import DataError
@@ -51,6 +52,14 @@ class Tokenisation:
     def spells_special(self, text: str) -> bool:
         """Return whether a text spells a special token, which stays text."""
         return self.special is not None and self.special.search(text) is not None
+
+    def chat(self, document: Document) -> NDArray[np.int32]:
+        """Return the ids of a chat.
+
+        Raises:
+            DataError: the tokenizer's template is missing or refuses it.
+        """
+        return chat_ids(self.tokenizer, self.encoder, self.special, document)
 
     def decode(self, ids: Any) -> str:
         """Return the text of a document's ids, begin and end token left out."""
@@ -203,7 +212,7 @@ class SourceDocuments:
         for block, ids in zip(blocks, encoded, strict=True):
             chat = bool(block.document.messages)
             if chat:
-                self.store.append_ids(chat_ids(tokenisation.tokenizer, tokenisation.encoder, block.document))
+                self.store.append_ids(tokenisation.chat(block.document))
             elif block.first:
                 self.store.append_ids(tokenisation.begin)
             self.store.append_ids(np.array(ids, dtype=np.int32))

@@ -1,4 +1,4 @@
-"""What tests of the data path start from: small tokenizers, sources and chunkers made of plain values, one call to prepare."""
+"""What tests of the data path start from: tokenizers, sources and chunkers of plain values, one call to prepare."""
 
 from __future__ import annotations
 
