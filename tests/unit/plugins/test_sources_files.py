@@ -244,6 +244,15 @@ def test_files_symlink_loop(write: Write, links: dict[str, str]) -> None:
     assert sorted(reported) == [(name, "a link to a folder that is read already") for name in sorted(links)]
 
 
+def test_files_link_before_its_file(write: Write) -> None:
+    """The file itself is read, though a link to it comes first."""
+    root = write(z_txt="Z")
+    (root / "a.txt").symlink_to("z.txt")
+    (root / "b.txt").symlink_to("a.txt")
+    reason = "a link to a file that is read already"
+    assert read("*.txt") == (["z.txt"], [("a.txt", reason), ("b.txt", reason)])
+
+
 def test_files_crossed_links_are_linear(write: Write) -> None:
     """Thirty folders that all link to each other, which make 30! paths, are read in a moment."""
     root = write(**{f"d{n}__f_txt": str(n) for n in range(30)})

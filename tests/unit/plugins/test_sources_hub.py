@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import os
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from ctxkit.errors import DataError
 from ctxkit.registry import Registry
 from ctxkit.spec import Context, Document
-from ctxkit_sources import csv_rows
+from ctxkit_sources import csv_rows, decoding
 from ctxkit_sources.decoding import lines
 from ctxkit_sources.hub import Hub
 from ctxkit_sources.rows import Reading
@@ -179,6 +180,20 @@ def test_long_line() -> None:
         hub("rows.jsonl", max_bytes=100)
 
 
+def test_long_line_is_never_held() -> None:
+    """What is longer than the limit is read past in pieces."""
+    held = []
+
+    class Watched(io.BytesIO):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            line = super().readline(size)
+            held.append(len(line))
+            return line
+
+    assert list(lines(Watched(b"x" * 10_000_000 + b"\nend"), 10)) == [None, b"end"]
+    assert max(held) <= decoding.PIECE
+
+
 def test_text_of_more_than_max_bytes() -> None:
     """The limit counts bytes of UTF-8, and exactly that many are allowed; the last line has no line feed."""
     table("rows.parquet", [{"text": "é" * 4}, {"text": "é" * 4 + "!"}])
@@ -190,8 +205,6 @@ def test_text_of_more_than_max_bytes() -> None:
 @given(st.lists(st.text(st.sampled_from("ab\r"), max_size=12)), st.integers(1, 8), st.booleans())
 def test_lines(parts: list[str], limit: int, ended: bool) -> None:
     """Lines are what lies between line feeds, less those whose content is longer than the limit."""
-    import io
-
     content = "\n".join(parts).encode() + b"\n" * ended
     expected = content.splitlines(keepends=True) if b"\r" not in content else None
     found = list(lines(io.BytesIO(content)))
@@ -384,11 +397,11 @@ def test_text(sample_by: str, expected: list[str], numbers: list[int]) -> None:
 @pytest.mark.parametrize("sample_by", ["document", "paragraph", "line"])
 def test_text_invalid(sample_by: str) -> None:
     """Text that is not UTF-8 is a bad row with the place of the byte."""
-    write("a.txt", b"good\n\nx\xff\n")
+    write("a.txt", b"good\n\nx\xff\n\nend\n")
     place = {"document": r"row 0 \(line 1\)"}.get(sample_by, r"row 1 \(line 3\)")
     with pytest.raises(DataError, match=rf"{place} of a\.txt is not utf-8: byte 0xff at "):
         hub("a.txt", sample_by=sample_by)
-    assert left_out("a.txt", sample_by=sample_by)[0] == ([] if sample_by == "document" else ["good"])
+    assert left_out("a.txt", sample_by=sample_by)[0] == ([] if sample_by == "document" else ["good", "end"])
 
 
 def table(name: str, rows: list[dict[str, Any]]) -> str:
@@ -626,8 +639,9 @@ def test_shuffled_copy_is_never_stale() -> None:
 
 
 def test_shuffled_messages() -> None:
-    """The turns of a chat survive the copy."""
+    """The turns of a chat survive the copy, which is another one than that of the column as text."""
     jsonl("rows.jsonl", TURNS, TURNS, column="chat")
+    assert left_out("rows.jsonl", seed=1, text_column="chat")[0] == []
     options: dict[str, Any] = {"text_column": None, "messages_column": "chat"}
     assert [d.messages for d in hub("rows.jsonl", seed=1, **options)] == [
         d.messages for d in hub("rows.jsonl", **options)
