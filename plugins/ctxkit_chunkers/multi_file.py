@@ -91,9 +91,7 @@ def _reach(
     imports: Sequence[set[int]], places: Mapping[int, int], parts: Sequence[Part], offsets: Sequence[int]
 ) -> int:
     """Return the farthest from the beginning of a file back to the beginning of one that it imports, in tokens."""
-    begins: dict[int, int] = {}
-    for part, offset in zip(parts, offsets, strict=True):
-        begins.setdefault(places[id(part.document)], offset)
+    begins = {places[id(part.document)]: offset for part, offset in zip(parts, offsets, strict=True)}
     distances = [
         offset - begins[imported] for file, offset in begins.items() for imported in imports[file] & begins.keys()
     ]

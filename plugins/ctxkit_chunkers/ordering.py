@@ -103,9 +103,9 @@ def _fewest_first(island: Sequence[int], paths: Sequence[str], imports: Sequence
     heapq.heapify(heap)
     ordered = []
     while heap:
-        *_, count, _path, file = heapq.heappop(heap)
-        if waiting.get(file) != count:
-            continue  # placed, or entered again with fewer
+        file = heapq.heappop(heap)[-1]
+        if file not in waiting:
+            continue  # placed before, by an entry with fewer imports
         ordered.append(file)
         del waiting[file]
         for importer in importers[file]:

@@ -45,7 +45,7 @@ REPOSITORIES: dict[str, tuple[dict[str, str], dict[str, set[str]]]] = {
             "src/pkg/core.py": "import os, json\nfrom pkg.util.text import (\n  clean,  # one, two\n  trim,\n)\n",
             "src/pkg/extra.py": "def f():\n    from ..pkg import core\n",
             "src/pkg/util/__init__.py": "",
-            "src/pkg/util/text.py": "import sys\nfrom collections import abc\n",
+            "src/pkg/util/text.py": "import sys\nfrom collections import abc\nfrom .text import clean\n",
             "src/pkg/abc.py": "import pkg.util.text as t, pkg.extra\nfrom . import *\n",
             "tests/test_core.py": "from pkg import core, missing\nimport pkg.nothing\n",
             "text.txt": "import pkg",
@@ -172,9 +172,14 @@ def test_dependency_order_survives_cycles() -> None:
     assert by_dependency(paths, imports) == [c, a, b, d, test]
 
 
+def test_tests_are_last_though_they_wait_for_nothing() -> None:
+    """A test whose imports are all there still comes after a cycle that is not."""
+    assert by_dependency(["a.py", "test_b.py", "y.py", "z.py"], [set(), {0}, {3}, {0, 2}]) == [0, 2, 3, 1]
+
+
 def test_dependency_order_keeps_linked_files_together() -> None:
     """Files that nothing links to others do not come between those that are linked, and lone tests are at the end."""
-    paths = ["a.py", "b.py", "c.py", "test_x.py", "z.py"]
+    paths = ["a.py", "b.py", "c.py", "a_test.py", "z.py"]
     assert by_dependency(paths, [{4}, set(), set(), set(), set()]) == [4, 0, 1, 2, 3]
 
 
@@ -419,6 +424,12 @@ def test_code_borders_against_ast(module: str) -> None:
             while line and lines[line - 1].startswith(b"#"):
                 line -= 1
             assert places[line] in found, f"before {node.name}"
+
+
+def test_the_stronger_border_wins() -> None:
+    """Where a class and its last method end together, it is the end of the class that counts."""
+    text = "class A:\n    def f(self):\n        pass\n\nx = 1\n"
+    assert list(_borders(text)) == [text.index("x = 1")]
 
 
 def _borders(text: str) -> Iterator[int]:

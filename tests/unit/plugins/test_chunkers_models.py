@@ -177,7 +177,11 @@ def test_judged_as_generated(tokenizer: PreTrainedTokenizerBase) -> None:
         ]
     right = [Prompt([*ids, *answer], 2, 8, 0.0) for ids, answer in zip(fronts, own, strict=True)]
     wrong = [Prompt([*ids, answer[0], answer[1] + 1], 2, 8, 0.0) for ids, answer in zip(fronts, own, strict=True)]
-    off = [Prompt([*ids, answer[0] + 1, answer[1]], 2, 8, 0.0) for ids, answer in zip(fronts, own, strict=True)]
+    off = []
+    for ids, (first, _) in zip(fronts, own, strict=True):
+        with torch.no_grad():
+            second = model(torch.tensor([[*ids, first + 1]])).logits[0, -1].argmax().item()
+        off.append(Prompt([*ids, first + 1, second], 2, 8, 0.0))
     short = [Prompt([*ids, answer[0]], 1, 8, 0.0) for ids, answer in zip(fronts, own, strict=True)]
     with torch.no_grad():
         assert answered(model, [*right, *wrong, *off, *short]) == [True] * 3 + [False] * 6 + [True] * 3

@@ -371,6 +371,18 @@ def test_long_commit() -> None:
         assert two.context_length > 0
         assert two.spans[0].end == one.spans[-1].end == two.spans[1].start
         assert two.spans[0].start < two.spans[0].end
+        assert texts([two])[0].count("<|COMMIT_START|>") == 1
+
+
+def test_context_has_no_gap() -> None:
+    """Where a line end cuts the context short, nothing from further back fills what is left."""
+    history = [
+        TOKENIZER.document(("x" * 59 + "\n") * lines, f"d{n}", "g", commit=f"{n}" * 40)
+        for n, lines in enumerate((2, 2, 1, 3))
+    ]
+    _, last = chunks_of(commit_chain(384, overlap=192), history)
+    held = [(span.document_id, span.end - span.start) for span in last.spans]
+    assert held == [("d1", 60), ("d2", 60), ("d3", 180)]
 
 
 CODE = "import os\n\n\ndef alpha():\n    return 1\n\n\nclass Beta:\n    def alpha2(self):\n        pass\n"
@@ -456,6 +468,14 @@ def test_long_snippets_are_cut() -> None:
     assert max(span.end - span.start for span in chunk.spans) <= 1024 // 8
     number = text.split("ANSWER: ")[1].split("\n")[0]
     assert f"<|SNIPPET_{number}|>\ndef long():\n" in text
+
+
+def test_no_question_about_a_definition_that_is_cut() -> None:
+    """Where a snippet ends between `def` and the name, neither side is said to define it."""
+    drops = Counter[str]()
+    document = TOKENIZER.document("async def name_on_the_edge(): ...\n", "a.py")
+    assert chunks_of(snippet_qa(snippet_length=16), [document], drops=drops) == []
+    assert drops["no name to ask for among the snippets"] == 34
 
 
 @pytest.mark.parametrize(
