@@ -35,7 +35,9 @@ class Encoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Copy the tokenizer's backend, if it has one, so that its settings stay as they are."""
-        self._encode = _fast(tokenizer) or _slow(tokenizer)
+        own = _copied(tokenizer)
+        self._encode = _slow(tokenizer) if own is None else _fast(own)
+        self._units = (lambda text: self._encode([text])[0]) if own is None else _pretokens(own)
         self._breaks = [place for place in BREAKS if self._harmless(place)]
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
@@ -71,17 +73,15 @@ class Encoder:
         return latest
 
     def _same(self, text: str, cut: int) -> bool:
-        """Return whether a cut leaves the ids around it as they are: the sample cannot hold all that texts do."""
+        """Return whether a cut is harmless to the text around it: the sample cannot hold all that texts do."""
         before, after = text[max(cut - AROUND, 0) : cut], text[cut : cut + AROUND]
-        whole, first, last = self._encode([before + after, before, after])
-        return whole == first + last
+        return self._units(before + after) == self._units(before) + self._units(after)
 
     def _harmless(self, place: re.Pattern[str]) -> bool:
-        """Return whether cutting at such places leaves the ids of a sample as they are."""
+        """Return whether cutting at such places is harmless to a sample."""
         cuts = [match.end() for match in place.finditer(_SAMPLE)]
-        whole = self._encode([_SAMPLE])[0]
-        parts = self._encode([_SAMPLE[start:end] for start, end in zip([0, *cuts], [*cuts, None], strict=True)])
-        return [index for part in parts for index in part] == whole
+        parts = (self._units(_SAMPLE[start:end]) for start, end in zip([0, *cuts], [*cuts, None], strict=True))
+        return [unit for part in parts for unit in part] == self._units(_SAMPLE)
 
 
 def _sample() -> str:
@@ -112,8 +112,8 @@ _SAMPLE = _sample()
 Encode = Callable[[Sequence[str]], list[list[int]]]
 
 
-def _fast(tokenizer: PreTrainedTokenizerBase) -> Encode | None:
-    """Return the way that builds neither offsets nor masks, or None where the tokenizer has no such backend."""
+def _copied(tokenizer: PreTrainedTokenizerBase) -> Any:
+    """Return a copy of the backend of a tokenizer that neither cuts, pads nor knows special tokens, or None."""
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return None
@@ -124,7 +124,25 @@ def _fast(tokenizer: PreTrainedTokenizerBase) -> Encode | None:
     own.no_truncation()
     own.no_padding()
     own.encode_special_tokens = True
+    return own
+
+
+def _fast(own: Any) -> Encode:
+    """Return the way that builds neither offsets nor masks."""
     return lambda texts: [item.ids for item in own.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+def _pretokens(own: Any) -> Callable[[str], list[Any]]:
+    """Return a function that cuts a text into what is encoded piece by piece, whatever the vocabulary holds."""
+
+    def pretokens(text: str) -> list[Any]:
+        if own.normalizer is not None:
+            text = own.normalizer.normalize_str(text)
+        if own.pre_tokenizer is None:
+            return [text] if text else []
+        return [piece for piece, _ in own.pre_tokenizer.pre_tokenize_str(text)]
+
+    return pretokens
 
 
 def _slow(tokenizer: PreTrainedTokenizerBase) -> Encode:
