@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -63,24 +64,89 @@ def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: t
 
 
 @cli.command()
-@RECIPE
+@click.argument("recipe", type=click.Path(), required=False)
 @click.option("--run-dir", type=click.Path(), help="Where the data goes, and the run later.  [default: runs/NAME]")
 @click.option("--show", is_flag=True, help="Print where every token went, and write the page data.html.")
 @click.option("--shard", metavar="I/N", help="Tokenise only part I of N, from 0; without it, parts are put together.")
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "slurm", "ray"]),
+    help="Have --tasks parts made by datatrove: by processes here, as Slurm jobs, or by a Ray cluster.",
+)
+@click.option("--tasks", type=click.IntRange(1, 999_999), metavar="N", help="How many parts the executor makes.")
+@click.option("--workers", type=click.IntRange(1), metavar="M", help="How many of them at the same time.")
+@click.option(
+    "--executor-arg",
+    "executor_args",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set an argument of datatrove's executor, such as time=02:00:00 or partition=cpu; repeatable.",
+)
+@click.option(
+    "--inspect",
+    metavar="PATH",
+    help="Without a recipe: say what is in a folder, file or git repository, and which `data` section fits it.",
+)
+@click.option("--tokenizer", metavar="NAME", help="Count the tokens of what is inspected; a folder, or a hub name.")
 @SET
 @PLUGIN
-def data(
-    recipe: str,
-    run_dir: str | None,
-    show: bool,
-    shard: str | None,
-    sets: tuple[str, ...],
-    plugin_files: tuple[str, ...],
-) -> None:
-    """Prepare the data of a recipe and train nothing; `ctxkit run` then finds it ready."""
+@JSON
+def data(recipe: str | None, inspect: str | None, **typed: Any) -> None:
+    """Prepare the data of a recipe and train nothing; `ctxkit run` then finds it ready.
+
+    \b
+    In parts:     ctxkit data RECIPE --executor local --tasks 8 --workers 4
+    No recipe:    ctxkit data --inspect PATH [--tokenizer NAME]
+    """  # noqa: D301 - click looks for the character
+    _check_usage({"recipe": recipe, "inspect": inspect, **typed})
     from ctxkit import commands
 
-    commands.data(recipe, run_dir, sets, plugin_files, show=show, shard=shard)
+    if inspect is not None:
+        commands.inspect(inspect, typed["tokenizer"], typed["plugin_files"], as_json=typed["as_json"])
+    else:
+        del typed["tokenizer"], typed["as_json"]
+        commands.data(commands.DataRequest(recipe=str(recipe), **typed))
+
+
+_TOGETHER = {
+    "tokenizer": "inspect",
+    "as_json": "inspect",
+    "run_dir": "recipe",
+    "show": "recipe",
+    "shard": "recipe",
+    "executor": "recipe",
+    "sets": "recipe",
+    "tasks": "executor",
+    "workers": "executor",
+    "executor_args": "executor",
+}
+"""Parameters of `data`, each with the one that it means nothing without."""
+_TYPED = {
+    "recipe": "RECIPE",
+    "sets": "--set",
+    "as_json": "--json",
+    "run_dir": "--run-dir",
+    "executor_args": "--executor-arg",
+}
+
+
+def _check_usage(typed: dict[str, Any]) -> None:
+    """Refuse parameters of `data` that contradict one another.
+
+    Raises:
+        UsageError: with what is missing or too much.
+    """
+    given = {name for name, value in typed.items() if value not in (None, False, ())}
+    if ("recipe" in given) == ("inspect" in given):
+        raise click.UsageError("needs either a RECIPE to prepare or --inspect PATH to look at, and not both")
+    for name in sorted(given):
+        if (other := _TOGETHER.get(name, name)) not in given:
+            raise click.UsageError(f"{_TYPED.get(name, f'--{name}')} needs {_TYPED.get(other, f'--{other}')}")
+    if "executor" in given and "tasks" not in given:
+        raise click.UsageError("--executor needs --tasks N, the number of parts")
+    for other in ("shard", "show"):
+        if {"executor", other} <= given and (other == "shard" or typed["executor"] == "slurm"):
+            raise click.UsageError(f"--executor {typed['executor']} and --{other} exclude each other")
 
 
 @cli.command()

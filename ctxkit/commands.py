@@ -8,9 +8,9 @@ import sys
 import tempfile
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -50,34 +50,75 @@ def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: t
         click.echo(f"model:  {directory.model(directory.status()['result'])}")
 
 
-def data(
-    recipe: str,
-    run_dir: str | None,
-    sets: tuple[str, ...],
-    plugin_files: tuple[str, ...],
-    *,
-    show: bool,
-    shard: str | None,
-) -> None:
-    """Prepare the data of a recipe, or a part of it; with `show` print where every token went."""
-    host, registry = _plugins(plugin_files)
-    located = load(Path(recipe), registry, host, sets)
-    directory = _directory(located, run_dir)
+@dataclass(frozen=True)
+class DataRequest:
+    """What was typed after `ctxkit data` with a recipe."""
+
+    recipe: str
+    run_dir: str | None = None
+    sets: tuple[str, ...] = ()
+    plugin_files: tuple[str, ...] = ()
+    show: bool = False
+    """Print where every token went."""
+    shard: str | None = None
+    """`i/n`: tokenise only that part."""
+    executor: Literal["local", "slurm", "ray"] | None = None
+    tasks: int | None = None
+    workers: int | None = None
+    executor_args: tuple[str, ...] = ()
+
+
+def data(request: DataRequest) -> None:
+    """Prepare the data of a recipe, or parts of it; print where it is, or what is to be done next."""
+    host, registry = _plugins(request.plugin_files)
+    located = load(Path(request.recipe), registry, host, request.sets)
+    directory = _directory(located, request.run_dir)
     _warn(located)
     _say("loading the training libraries ...")
-    if shard is not None:
+    if request.shard is not None:
         from ctxkit.train import Shard, prepare_shard
 
-        prepare_shard(located, directory, Shard.parse(shard))
+        prepare_shard(located, directory, Shard.parse(request.shard))
+        return
+    if request.executor is not None and not _made_in_parts(request, located, directory):
         return
     from ctxkit.train import prepare_located
 
     prepare_located(located, directory)
-    if show:
+    if request.show:
         for _, text in host.ask("ctxkit_data_report", run_dir=directory.path):
             if text:
                 click.echo(text)
     click.echo(f"data:   {directory.path / 'data'}")
+
+
+def _made_in_parts(request: DataRequest, located: Located, directory: RunDirectory) -> bool:
+    """Have an executor make the parts; say what to type next, and return False, where they are made later."""
+    from ctxkit.train.executor import Execution, Part, parse_arguments, prepare_parts
+
+    part = Part(request.recipe, str(directory.path), request.sets, request.plugin_files, str(Path.cwd()))
+    arguments = parse_arguments(request.executor_args)
+    execution = Execution(request.executor or "local", request.tasks or 1, request.workers, arguments)
+    if prepare_parts(located, directory, part, execution):
+        return True
+    _say("when all jobs have ended, put the parts together with")
+    click.echo(part.line())
+    return False
+
+
+def inspect(target: str, tokenizer: str | None, plugin_files: tuple[str, ...], *, as_json: bool) -> None:
+    """Print what is in a folder, file or repository; without a tokenizer nothing of the training stack is imported."""
+    from ctxkit import inspection
+
+    registry = _plugins(plugin_files)[1]
+    count = None
+    if tokenizer is not None:
+        _say("loading the training libraries ...")
+        from ctxkit.train.counting import TokenCounter
+
+        count = TokenCounter(tokenizer)
+    found = inspection.inspect(target, registry, count)
+    click.echo(json.dumps(asdict(found), indent=1) if as_json else inspection.render(found))
 
 
 def _directory(located: Located, run_dir: str | None) -> RunDirectory:
