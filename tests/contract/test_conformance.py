@@ -33,9 +33,18 @@ INSTALLED = collect(Host()).components
 FILES = {"kind": "files", "paths": ["*.txt"]}
 EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("source", "files"): {**FILES, "exclude": ["a"], "weight": 0.5, "errors": "skip"},
+    ("source", "git"): {"kind": "git", "path": ".", "include": ["**/*.py"], "errors": "replace"},
+    ("source", "git_history"): {"kind": "git_history", "path": ".", "form": "versions", "min_versions": 3},
     ("source", "hub"): {"kind": "hub", "path": "json", "data_files": ["a.jsonl"], "streaming": True},
     ("source", "key_recall"): {"kind": "key_recall", "haystack": FILES, "documents": 3, "length": 99},
     ("source", "repeats"): {"kind": "repeats", "documents": 3, "length": 99},
+    ("filter", "exact_duplicates"): {"kind": "exact_duplicates"},
+    ("filter", "leakage"): {"kind": "leakage", "against": [FILES], "ngram": 20},
+    ("filter", "near_duplicates"): {"kind": "near_duplicates", "threshold": 0.9},
+    ("filter", "repetition"): {"kind": "repetition", "method": "window", "window": 20},
+    ("filter", "secrets"): {"kind": "secrets", "kinds": ["aws"]},
+    ("filter", "tokens"): {"kind": "tokens", "min_tokens": 2, "max_tokens": 9},
+    ("filter", "truncation"): {"kind": "truncation", "patterns": ["cut here"], "code_fences": False},
     ("filter", "length"): {"kind": "length", "min_characters": 3, "max_characters": 9},
     ("chunker", "commit_chain"): {"kind": "commit_chain", "length": 4096, "overlap": 0.25, "format": "starcoder"},
     ("chunker", "multi_file"): {"kind": "multi_file", "length": 4096, "order": "related", "file_end": "<end>"},
