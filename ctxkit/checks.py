@@ -11,16 +11,17 @@ from ctxkit import layers, reading
 from ctxkit.errors import Fault, RecipeError, said
 from ctxkit.recipe import MODEL, Stage
 from ctxkit.settings import effective, sft_settings
-from ctxkit.sft_fields import sft_fields
+from ctxkit.sft_fields import lora_fields, sft_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from ctxkit.host import Host
     from ctxkit.layers import Node
     from ctxkit.reading import Located
     from ctxkit.registry import Registry
+    from ctxkit.sft_fields import SftField
 
 OWNED = {
     "output_dir": "ctxkit writes into the run directory; choose it with `ctxkit run --run-dir`",
@@ -50,7 +51,8 @@ def load(file: Path, registry: Registry, host: Host, sets: tuple[str, ...] = ())
         RecipeError: with every fault that was found.
     """
     tree = layers.read(file, sets)
-    faults = [fault for path, stage in reading.stage_trees(tree, []) for fault in _train(stage, path)]
+    stages = reading.stage_trees(tree, [])
+    faults = [fault for path, stage in stages for rule in (_train, _lora) for fault in rule(stage, path)]
     try:
         located = reading.build(tree, registry, file)
     except RecipeError as error:
@@ -112,16 +114,27 @@ def _stages(located: Located) -> Iterator[Fault]:
 
 def _train(stage: Node, path: tuple[str | int, ...]) -> Iterator[Fault]:
     """Judge `train` on values alone, so that its faults are said together with those of the other sections."""
-    train = stage.child("train")
-    fields = sft_fields()
-    for key, node in train.value.items() if train and isinstance(train.value, dict) else ():
-        at = (*path, "train", key)
-        if key in OWNED:
+    yield from _named(stage.child("train"), (*path, "train"), sft_fields(), "TRL's SFTConfig")
+
+
+def _lora(stage: Node, path: tuple[str | int, ...]) -> Iterator[Fault]:
+    adapter = stage.child("adapter")
+    if adapter and isinstance(adapter.value, dict):
+        yield from _named(adapter, (*path, "adapter"), lora_fields(), "peft's LoraConfig")
+
+
+def _named(
+    section: Node | None, path: tuple[str | int, ...], fields: Mapping[str, SftField], where: str
+) -> Iterator[Fault]:
+    """Judge the names and plain types of a section that takes the fields of a library's class."""
+    for key, node in section.value.items() if section and isinstance(section.value, dict) else ():
+        at = (*path, key)
+        if where.endswith("SFTConfig") and key in OWNED:
             yield Fault(at, "cannot be set here", OWNED[key], node.key_origin)
         elif key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean `{near[0]}`?" if near else "it takes the fields of TRL's SFTConfig"
-            yield Fault(at, "SFTConfig has no such field", hint, node.key_origin)
+            hint = f"did you mean `{near[0]}`?" if near else f"it takes the fields of {where}"
+            yield Fault(at, f"{where.rpartition(' ')[2]} has no such field", hint, node.key_origin)
         elif message := fields[key].fault(node.plain()):
             yield Fault(at, message, origin=node.origin)
         elif isinstance(node.value, float) and not math.isfinite(node.value):
@@ -147,6 +160,22 @@ def _lengths(located: Located) -> Iterator[Fault]:
             yield located.fault(
                 stage.name, ("data", "chunker", "length"), message, f"shorten them, or raise rope.{aim}"
             )
+
+
+def _adapters(located: Located) -> Iterator[Fault]:
+    recipe = located.recipe
+    for stage in recipe.stages:
+        parent = recipe.parent(stage)
+        if stage.adapter is None:
+            if recipe.model.quantization_config:
+                message = "quantized weights cannot be trained; they need an adapter beside them"
+                yield located.fault(stage.name, ("adapter",), message, "add `adapter`, such as {r: 16}")
+        elif recipe.full(stage) is None and recipe.model.config is not None:
+            message = "a fresh model has no weights that an adapter could be trained beside"
+            yield located.fault(stage.name, ("adapter",), message, "train all weights in the first stage")
+        elif parent is not None and parent.adapter not in (None, stage.adapter):
+            message = f"the stage goes on with the adapter of stage {parent.name}, which has other values"
+            yield located.fault(stage.name, ("adapter",), message, "write the same, or start `from` another stage")
 
 
 def _weights(located: Located) -> Iterator[Fault]:
@@ -195,4 +224,4 @@ _LEAST = {
     **dict.fromkeys(("seed", "data_seed", "learning_rate", "weight_decay", "dataloader_num_workers"), 0),
 }
 """The least value of a field whose mistakes TRL would only find in the middle of a step."""
-_RULES: tuple[Callable[[Located], Iterator[Fault]], ...] = (_model, _stages, _lengths, _weights, _steps)
+_RULES: tuple[Callable[[Located], Iterator[Fault]], ...] = (_model, _stages, _lengths, _adapters, _weights, _steps)

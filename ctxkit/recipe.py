@@ -35,6 +35,8 @@ class ModelSection(Section):
     bits lose small updates."""
     attn_implementation: str | None = None
     """Attention backend, as `from_pretrained` takes it: sdpa, flash_attention_2, eager, ..."""
+    quantization_config: Mapping[str, Any] | None = None
+    """Fields of transformers' BitsAndBytesConfig, such as `load_in_4bit`; what is trained then needs an `adapter`."""
     original_max_position_embeddings: PositiveInt | None = None
     """The window the base model was pre-trained with, in tokens; read from its config unless stated."""
 
@@ -177,6 +179,9 @@ class Stage(Section):
     """How the rotary frequencies change before the weights load; null leaves them as the model has them."""
     data: DataSection
     """Where its training examples come from."""
+    adapter: Mapping[str, Any] | None = None
+    """Fields of peft's LoraConfig, under their own names; unset, all weights are trained. A stage goes on with the
+    adapter of the stage before it."""
     train: Mapping[str, Any] = Field(default_factory=dict)
     """Fields of TRL's SFTConfig, under their own names."""
     evals: tuple[EvalSlot, ...] = ()
@@ -216,6 +221,12 @@ class Recipe(Head):
         if stage.from_ is None:
             return self.stages[index - 1] if index else None
         return next((other for other in self.stages[:index] if other.name == stage.from_), None)
+
+    def full(self, stage: Stage | None) -> Stage | None:
+        """Return the nearest stage, itself or before it, whose folder holds all weights; None for the model itself."""
+        while stage is not None and stage.adapter is not None:
+            stage = self.parent(stage)
+        return stage
 
     @property
     def result_stage(self) -> Stage:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxkit.checks import OWNED
 from ctxkit.recipe import OVERLAID, Head, Stage
-from ctxkit.sft_fields import SftField, sft_fields
+from ctxkit.sft_fields import SftField, lora_fields, sft_fields
 
 if TYPE_CHECKING:
     from ctxkit.registry import Registry
@@ -20,7 +20,7 @@ _TYPES |= {"None": "null"}
 
 def recipe_schema(registry: Registry) -> dict[str, Any]:
     """Return the schema: recipe keys, every component by slot and kind, and SFTConfig's fields under `train`."""
-    defs: dict[str, Any] = {"train": _train_schema()}
+    defs: dict[str, Any] = {"train": _train_schema(), "adapter": _adapter_schema()}
     head, stage = _section_schema(Head, defs), _section_schema(Stage, defs)
     for slot, kinds in registry.components.items():
         for kind, cls in kinds.items():
@@ -70,11 +70,17 @@ def _model_schema(model: type[Any], defs: dict[str, Any]) -> dict[str, Any]:
     defs |= schema.pop("$defs", {})
     if "train" in schema["properties"]:
         schema["properties"]["train"] = {"$ref": "#/$defs/train"}
+        schema["properties"]["adapter"] = {"anyOf": [{"$ref": "#/$defs/adapter"}, {"type": "null"}]}
     return schema
 
 
 def _train_schema() -> dict[str, Any]:
     properties = {name: _field_schema(field) for name, field in sft_fields().items() if name not in OWNED}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _adapter_schema() -> dict[str, Any]:
+    properties = {name: _field_schema(field) for name, field in lora_fields().items()}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 

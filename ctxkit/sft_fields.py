@@ -1,4 +1,4 @@
-"""The names of `SFTConfig`, read from the source of the installed trl and transformers without importing either.
+"""The names of `SFTConfig` and `LoraConfig`, read from the source of the installed libraries, none imported.
 
 Importing `SFTConfig` costs seconds, parsing three files 0.03 s: a misspelt name is found before anything loads.
 """
@@ -18,6 +18,9 @@ _CLASSES = (
     ("trl", "trainer/base_config.py", "_BaseConfig"),
     ("trl", "trainer/sft_config.py", "SFTConfig"),
 )
+
+
+_LORA = (("peft", "tuners/lora/config.py", "LoraConfig"),)
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,22 @@ def sft_fields() -> dict[str, SftField]:
     Raises:
         ModuleNotFoundError: trl or transformers is not installed.
     """
+    return _fields(_CLASSES)
+
+
+@functools.cache
+def lora_fields() -> dict[str, SftField]:
+    """Return the fields of the installed peft's `LoraConfig` by name.
+
+    Raises:
+        ModuleNotFoundError: peft is not installed.
+    """
+    return _fields(_LORA)
+
+
+def _fields(classes: tuple[tuple[str, str, str], ...]) -> dict[str, SftField]:
     fields: dict[str, SftField] = {}
-    for package, file, class_name in _CLASSES:
+    for package, file, class_name in classes:
         fields |= _declared(_source(package, file), class_name)
     return fields
 

@@ -13,6 +13,7 @@ from ctxkit.identity import used
 from ctxkit.reading import Located
 from ctxkit.recipe import Recipe
 from ctxkit.spec import Context, SourceOptions
+from ctxkit.train.adapter import lora_config
 from ctxkit.train.model import base_config, original_window
 from ctxkit.train.progress import say
 from ctxkit.train.trainer import sft_config
@@ -30,6 +31,7 @@ def validate_deep(located: Located) -> None:
     for stage in recipe.stages:
         with tempfile.TemporaryDirectory() as folder:
             sft_config(located, stage, Path(folder))
+        lora_config(located, stage)
         if stage.rope is not None:
             stage.rope.build(context)(copy.deepcopy(config))
     check_sources(recipe, context)

@@ -11,7 +11,7 @@ from typing import Any
 from ctxkit.identity import used
 from ctxkit.provenance import source_hash
 from ctxkit.recipe import DataSection
-from ctxkit.spec import Component, Context, FilterOptions
+from ctxkit.spec import Component, Context, FilterOptions, SourceOptions
 from ctxkit.train import rows, tokens
 
 
@@ -40,19 +40,24 @@ def data_keys(data: DataSection, context: Context, tokenizer_folder: Path) -> Da
             tokenizer.hexdigest(),
             context.seed,
             _described(source.model_copy(update={"weight": None, "max_tokens": None, "chunker": None})),
-            source.fingerprint(context),
+            _fingerprints(source, context),
             texts,
             data.keep_left_out,
         )
         for source in data.sources
     )
-    parts = [_described(part) for part in (*data.filters, *data.chunkers)]
+    parts = [[_described(part), _fingerprints(part, context)] for part in (*data.filters, *data.chunkers)]
     return DataKeys(_key(rows.FORMAT, stores, context.seed, data.model_dump(mode="json"), parts), stores)
 
 
 def _described(options: Component) -> list[Any]:
     """Return what of a component decides on its outcome: its options, and the source code behind it."""
     return [options.model_dump(mode="json"), *(source_hash(type(part)) for part in used(options))]
+
+
+def _fingerprints(options: Component, context: Context) -> list[str]:
+    """Return the fingerprint of a source, and of those inside a component, such as a haystack or what may not leak."""
+    return [part.fingerprint(context) for part in used(options) if isinstance(part, SourceOptions)]
 
 
 def _key(*parts: object) -> str:

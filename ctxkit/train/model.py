@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit.recipe import ModelSection, Recipe, Stage
@@ -105,15 +113,36 @@ def rope_in_force(recipe: Recipe, stage: Stage, context: Context) -> ExtendedRop
 
 
 def request_model(recipe: Recipe, stage: Stage, weights: Path | None, config: PreTrainedConfig) -> ModelRequest:
-    """Return what a stage asks for: weights of the stage before it, of the recipe's model, or none."""
+    """Return what a stage asks for: weights of the stage before it, of the recipe's model, or none.
+
+    Raises:
+        CtxkitError: with exit code 2, if the quantization is refused.
+    """
     model = recipe.model
     source = str(weights) if weights else model.name_or_path
     load: dict[str, Any] = {"dtype": model.dtype}
+    if model.quantization_config is not None:
+        load["quantization_config"] = _quantization(model.quantization_config)
     if model.attn_implementation:
         load["attn_implementation"] = model.attn_implementation
     if model.revision and not weights:
         load["revision"] = model.revision
     return ModelRequest(stage.name, config, source, load)
+
+
+def _quantization(fields: Mapping[str, Any]) -> BitsAndBytesConfig:
+    known = inspect.signature(BitsAndBytesConfig.__init__).parameters
+    for key in fields:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean `{near[0]}`?" if near else "it takes the fields of BitsAndBytesConfig"
+            said = f"model.quantization_config.{key}: BitsAndBytesConfig has no such field"
+            raise CtxkitError(said, hint, exit_code=ExitCode.RECIPE)
+    try:
+        return BitsAndBytesConfig(**fields)
+    except (ValueError, TypeError, AttributeError, ImportError) as error:
+        said = f"model.quantization_config: {refusal(error)}"
+        raise CtxkitError(said, "pip install -e '.[gpu]' brings bitsandbytes", exit_code=ExitCode.RECIPE) from error
 
 
 def make_model(request: ModelRequest) -> PreTrainedModel:

@@ -46,10 +46,15 @@ class Sampler:
             "split": name,
             "row": row,
             "tokens": split.lengths[row],
-            "source": self.ledgers[chunks[0][0]].kind,
+            "source": self._name(chunks[0][0]),
             "difficulty": split.difficulty[row],
             "segments": segments,
         }
+
+    def _name(self, source: int) -> str:
+        """Return the kind of a source, with its number where several are of that kind."""
+        kinds = [ledger.kind for ledger in self.ledgers]
+        return f"{kinds[source]} ({source + 1})" if kinds.count(kinds[source]) > 1 else kinds[source]
 
     def _segments(self, split: Split, source: int, chunk: int) -> Iterator[dict[str, Any]]:
         """Yield the stretches of a chunk: pieces of documents or inserted, cut where the mask begins or ends."""

@@ -25,13 +25,15 @@ from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
 from ctxkit.spec import Context, ModelRequest, StageFinished, TrainerRequest
 from ctxkit.train import callbacks, checkpoints
+from ctxkit.train.adapter import adapted, lora_config, save_config, with_adapter
 from ctxkit.train.disk import preflight
 from ctxkit.train.evaluate import evaluate, load_saved, on_device
-from ctxkit.train.model import check_rope, fit_embeddings, refusal, request_model, rope_in_force
+from ctxkit.train.model import ExtendedRope, check_rope, fit_embeddings, refusal, request_model, rope_in_force
 from ctxkit.train.prepare import prepare_stage
 from ctxkit.train.progress import say
 from ctxkit.train.rows import Prepared, open_rows
 from ctxkit.train.signals import StopSignal
+from ctxkit.train.tokenizer import added_tokens
 from ctxkit.train.trainer import quiet, sft_config
 
 
@@ -71,7 +73,9 @@ def run_stage(run: Run, stage: Stage) -> None:
     attention = recipe.model.attn_implementation
 
     def load() -> PreTrainedModel:
-        return load_saved(directory.model(stage.name), rope, attention)
+        if stage.adapter is None:
+            return load_saved(directory.model(stage.name), rope, attention)
+        return _with_saved_adapter(run, stage, rope)
 
     # With the seed of the run, not of the stage: every model is asked the same.
     reports = evaluate(stage.name, stage.evals, directory, load, run.context)
@@ -98,6 +102,23 @@ def _measure_model(run: Run) -> None:
         unscaled = {"rope": None, "length": context.original_max_position_embeddings}
         record = {"name": MODEL, "from": None, **unscaled, "steps": 0, "tokens": 0, "seconds": 0.0}
         write_json(run.directory.stage_record(MODEL), record)
+
+
+def _with_saved_adapter(run: Run, stage: Stage, rope: ExtendedRope | None) -> PreTrainedModel:
+    """Return the model that a stage's adapter was trained beside, with the adapter as it was saved."""
+    return on_device(with_adapter(_full_model(run, stage, stage, rope), run.directory.model(stage.name)))
+
+
+def _full_model(run: Run, stage: Stage, before: Stage | None, rope: ExtendedRope | None) -> PreTrainedModel:
+    """Return a model with all the weights that a stage starts from, its RoPE scaled and checked, without an adapter."""
+    full = run.located.recipe.full(before)
+    weights = run.directory.model(full.name) if full else None
+    config = AutoConfig.from_pretrained(weights) if weights else copy.deepcopy(run.config)
+    if rope is not None and (stage.rope is not None or full is not before):
+        rope.scaler(config)
+    model = _model(run, request_model(run.located.recipe, stage, weights, config))
+    check_rope(model, rope)
+    return model
 
 
 def _model(run: Run, request: ModelRequest) -> PreTrainedModel:
@@ -153,19 +174,20 @@ def _trainer(run: Run, stage: Stage, context: Context, args: SFTConfig, prepared
     """Return the trainer around the stage's model, its rotary frequencies checked."""
     recipe, directory = run.located.recipe, run.directory
     parent = recipe.parent(stage)
-    weights = directory.model(parent.name) if parent else None
-    config = AutoConfig.from_pretrained(weights) if weights else copy.deepcopy(run.config)
-    if stage.rope is not None:
-        stage.rope.build(context)(config)
-    torch.manual_seed(args.seed)
-    model = _model(run, request_model(recipe, stage, weights, config))
+    lora = lora_config(run.located, stage)
     rope = rope_in_force(recipe, stage, context)
-    check_rope(model, rope)
+    torch.manual_seed(args.seed)
+    model = _full_model(run, stage, parent, rope)
     _check_ids(prepared, model.config.get_text_config().vocab_size)
-    preflight(model, args, directory.path)
     tokenizer = copy.deepcopy(run.tokenizer)
     if rope:
         tokenizer.model_max_length = rope.window
+    earlier = directory.model(parent.name) if parent and parent.adapter is not None else None
+    if lora is not None:
+        model = adapted(model, lora, earlier, len(added_tokens(run.tokenizer)))
+    elif earlier is not None:
+        model = with_adapter(model, earlier).requires_grad_(requires_grad=True)
+    preflight(model, args, directory.path)
     made = _callbacks(run, stage, context)
     request = TrainerRequest(stage.name, model, args, prepared.train, tokenizer, made, prepared.eval)
     try:
@@ -232,6 +254,8 @@ def _save(trainer: SFTTrainer, directory: RunDirectory, stage: Stage) -> None:
                 f"the trainer saved no whole model of stage {stage.name}; its last checkpoint is kept",
                 "DeepSpeed ZeRO-3 needs stage3_gather_16bit_weights_on_model_save in its configuration",
             )
+        if stage.adapter is not None:
+            save_config(trainer.accelerator.unwrap_model(trainer.model), temporary)
         # One that is there was never recorded as finished: a kill came between this line and the record.
         shutil.rmtree(directory.model(stage.name), ignore_errors=True)
         temporary.replace(directory.model(stage.name))

@@ -16,6 +16,15 @@ from ctxkit.spec import Context, SourceOptions
 from ctxkit.train.model import refusal
 from ctxkit.train.progress import say
 
+ADDED = "ctxkit_added_tokens"
+"""Where the tokenizer's config names the special tokens that ctxkit added."""
+
+
+def added_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the ids of the special tokens that were added for chunkers, and that no model has seen before."""
+    vocabulary = tokenizer.get_vocab()
+    return [vocabulary[token] for token in tokenizer.init_kwargs.get(ADDED, ())]
+
 
 def make_tokenizer(recipe: Recipe, context: Context, folder: Path) -> PreTrainedTokenizerBase:
     """Return the run's tokenizer, from its folder if it was made before.
@@ -52,6 +61,7 @@ def _add_special_tokens(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> N
     wanted = (token for chunker in chunkers for token in chunker.special_tokens(vocabulary))
     lacking = [token for token in dict.fromkeys(wanted) if token not in vocabulary]
     if lacking:
+        tokenizer.init_kwargs[ADDED] = lacking
         tokenizer.add_tokens(
             [AddedToken(token, special=True, normalized=False) for token in lacking], special_tokens=True
         )

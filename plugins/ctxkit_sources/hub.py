@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ctxkit.errors import DataError
-from ctxkit_sources.commits import cached_commit
 from ctxkit_sources.loading import Loading
 from ctxkit_sources.local import LocalFiles
 from ctxkit_sources.locating import LOADERS, DataFiles, by_split, folder_files, is_folder, is_remote, local_files
@@ -75,10 +74,9 @@ class Hub:
         self.skipped(outcome.id, outcome.reason)
 
     def fingerprint(self) -> str:
-        """Return a hash of the names, sizes and times of local files; of a hub name, its commit as far as it is known.
+        """Return a hash of the names, sizes and times of local files; of a hub name, the revision that is asked for.
 
-        That is the `revision` where it is a commit, or the commit that the local cache holds for it: the hub is not
-        asked. It may be unknown before a first download, and then says only the revision.
+        The hub is not asked what a branch means now: the answer would change under a run that is interrupted.
 
         Raises:
             DataError: a pattern matches no file.
@@ -88,8 +86,7 @@ class Hub:
         if is_folder(self.path):
             folder = glob.escape(str(Path(self.path).expanduser()))
             return stamp(Finder(strict=False).find([f"{folder}/**"]))
-        name = self.path.removeprefix("hf://datasets/")
-        return cached_commit(name, self.revision) or self.revision or ""
+        return self.revision or ""
 
     def _outcomes(self) -> Iterator[Outcome]:
         if self.path in LOADERS and not is_remote(self.data_files):

@@ -148,10 +148,7 @@ class HubOptions(SourceOptions):
         return self
 
     def fingerprint(self, context: Context) -> str:
-        """Return a hash of the names, sizes and times of local files, or the commit on the hub as far as it is known.
-
-        That is `revision` where it is a commit, else the commit that the local cache holds for it: nobody asks the hub.
-        """
+        """Return a hash of the names, sizes and times of local files, or the `revision` that is asked of the hub."""
         return self._hub(context).fingerprint()
 
     def build(self, context: Context) -> Iterable[Document]:

@@ -1,0 +1,88 @@
+"""Adapters: LoRA by peft around a stage's model, handed on from stage to stage, with the embeddings of new tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
+
+from ctxkit.errors import CtxkitError, ExitCode, RecipeError
+from ctxkit.reading import Located
+from ctxkit.recipe import Stage
+from ctxkit.train.model import refusal
+from ctxkit.train.progress import say
+
+CONFIG = "adapter_config.json"
+"""The file by which a folder is known as an adapter, as peft writes it."""
+
+
+def lora_config(located: Located, stage: Stage) -> LoraConfig | None:
+    """Return the adapter of a stage, or None; peft itself judges the values.
+
+    Raises:
+        RecipeError: peft refuses them.
+    """
+    if stage.adapter is None:
+        return None
+    try:
+        return LoraConfig(task_type="CAUSAL_LM", **{key: _plain(value) for key, value in stage.adapter.items()})
+    except (ValueError, TypeError, ImportError) as error:
+        message = f"peft refuses these values: {' '.join(str(error).split())}"
+        raise RecipeError([located.fault(stage.name, ("adapter",), message)]) from error
+
+
+def adapted(model: PreTrainedModel, config: LoraConfig, folder: Path | None, new_tokens: int) -> Any:
+    """Return a model with an adapter to train: that of a folder, or a new one.
+
+    Args:
+        model: The model, its RoPE scaled.
+        config: Of the new adapter.
+        folder: The adapter to go on with, of the stage before.
+        new_tokens: How many tokens have embeddings that nobody has trained; where there are any, the embeddings are
+            trained with the adapter. peft can train single rows (`trainable_token_indices`), but not beside the loss
+            of TRL 1.16, which reads the weight of the output embeddings as it was.
+
+    Raises:
+        CtxkitError: peft finds no module of the names that the recipe asks for.
+    """
+    if folder is not None:
+        return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    names = [name for name in _embeddings(model) if name not in (config.modules_to_save or ())]
+    if new_tokens and names:
+        config.modules_to_save = [*(config.modules_to_save or ()), *names]
+        config.ensure_weight_tying = model.config.get_text_config().tie_word_embeddings
+        say(f"{new_tokens} tokens are new to the model: {' and '.join(names)} are trained with the adapter")
+    try:
+        return get_peft_model(model, config)
+    except (ValueError, TypeError) as error:
+        said = f"the adapter does not fit {type(model).__name__}: {refusal(error)}"
+        raise CtxkitError(said, "see `adapter` in the recipe", exit_code=ExitCode.RECIPE) from error
+
+
+def with_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Return a model with a trained adapter: merged into its weights, or around them where they are quantized."""
+    wrapped = PeftModel.from_pretrained(model, str(folder))
+    if getattr(model, "quantization_method", None) is not None:
+        return cast("PreTrainedModel", wrapped)
+    merged: Any = wrapped
+    return cast("PreTrainedModel", merged.merge_and_unload())
+
+
+def save_config(model: Any, folder: Path) -> None:
+    """Write the config of the adapted model beside the adapter: an adapter alone does not carry its RoPE."""
+    model.get_base_model().config.save_pretrained(folder)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _embeddings(model: Any) -> list[str]:
+    """Return the names of the modules that hold a row for each token: the input's, the output's where it is another."""
+    modules = [model.get_input_embeddings()]
+    if not model.config.get_text_config().tie_word_embeddings:
+        modules.append(model.get_output_embeddings())
+    named = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
+    return [named[id(module)] for module in modules]

@@ -1,0 +1,152 @@
+"""Adapters: trained beside weights that stay, handed on with the RoPE, with new tokens, beside quantized weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from ctxkit.errors import RecipeError
+from ctxkit.train import run
+from tests.conftest import Faults
+from tests.integration.micro import RECIPE, losses, weights
+
+pytestmark = pytest.mark.torch
+
+ADAPTER = "{r: 4, lora_alpha: 8, target_modules: [q_proj, v_proj]}"
+SETS = (
+    f"stages.control.adapter={ADAPTER}",
+    f"stages.yarn.adapter={ADAPTER}",
+    "stages.yarn.from=control",
+    "evals=[]",
+)
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of full training, then an adapter, then the same adapter with RoPE scaling."""
+    folder = tmp_path_factory.mktemp("adapter")
+    (folder / "micro.yaml").write_text(RECIPE)
+    return run(folder / "micro.yaml", folder / "run", SETS).path
+
+
+def test_adapter_is_saved_with_the_rope_it_needs(adapted: Path) -> None:
+    """The folder holds the adapter, not the weights, and the config with the scaling that an adapter cannot carry."""
+    folder = adapted / "stages" / "yarn" / "model"
+    names = {name.rpartition(".lora_")[0] for name in _adapter_weights(folder)}
+    assert {name.rpartition(".")[2] for name in names} == {"q_proj", "v_proj"}
+    config = AutoConfig.from_pretrained(folder)
+    assert config.rope_parameters["rope_type"] == "yarn"
+    assert config.rope_parameters["factor"] == 2
+
+
+def test_weights_stay_and_the_adapter_goes_on(adapted: Path) -> None:
+    """The second stage continues the adapter of the first: it differs from it, and from a new one; B was not zero."""
+    first, second = (_adapter_weights(adapted / "stages" / name / "model") for name in ("control", "yarn"))
+    assert first.keys() == second.keys()
+    changed = [not torch.equal(first[name], second[name]) for name in first]
+    assert all(changed)
+    low_rank = [name for name in first if "lora_B" in name]
+    assert all(first[name].abs().max() > 0 for name in low_rank)
+    steps = losses(adapted)
+    assert steps["yarn", 1] < 5.6  # a fresh model of 258 tokens starts at ln 258
+
+
+def test_adapter_loads_by_peft_alone(adapted: Path) -> None:
+    """What peft loads by hand, with the saved config, is what was trained: its loss is that of the run's own model."""
+    folder = adapted / "stages" / "yarn" / "model"
+    config = AutoConfig.from_pretrained(folder)
+    base = AutoModelForCausalLM.from_pretrained(adapted / "stages" / "base" / "model", config=config)
+    plain = AutoModelForCausalLM.from_pretrained(adapted / "stages" / "base" / "model", config=config)
+    ids = torch.arange(3, 60)[None]
+    with torch.no_grad():
+        with_it = PeftModel.from_pretrained(base, folder)(input_ids=ids, labels=ids).loss
+        without = plain(input_ids=ids, labels=ids).loss
+    assert not torch.isclose(with_it, without)
+
+
+def test_full_stage_after_an_adapter_merges_it(tmp_path: Path) -> None:
+    """A stage that trains all weights starts from the weights with the adapter in them."""
+    (tmp_path / "micro.yaml").write_text(RECIPE)
+    sets = (f"stages.control.adapter={ADAPTER}", "stages.yarn.from=control", "stages.yarn.rope=null", "evals=[]")
+    frozen = "stages.yarn.train={max_steps: 1, learning_rate: 0.0, save_steps: 2}"
+    made = run(tmp_path / "micro.yaml", tmp_path / "run", (*sets, frozen)).path / "stages"
+    base = AutoModelForCausalLM.from_pretrained(made / "base" / "model")
+    expected = PeftModel.from_pretrained(base, made / "control" / "model").merge_and_unload().state_dict()
+    found = weights(made / "yarn" / "model")
+    name = "model.layers.0.self_attn.q_proj.weight"
+    torch.testing.assert_close(found[name], expected[name])
+    assert not torch.equal(found[name], weights(made / "base" / "model")[name])
+
+
+def test_new_tokens_are_trained_with_the_adapter(tmp_path: Path) -> None:
+    """A chunker's special tokens get embeddings, trained and saved with the adapter, input and output still one."""
+    (tmp_path / "micro.yaml").write_text(RECIPE)
+    base = run(tmp_path / "micro.yaml", tmp_path / "first", ("evals=[]",)).path / "stages" / "base" / "model"
+    (tmp_path / "a.py").write_text("import b\n\n\ndef f():\n    return b.g()\n" * 9)
+    (tmp_path / "b.py").write_text("def g():\n    return 1\n" * 9)
+    (tmp_path / "repo.yaml").write_text(
+        f"name: repo\nmodel: {{name_or_path: {base}}}\nadapter: {ADAPTER}\n"
+        f"data: {{sources: [{{kind: files, paths: ['{tmp_path}/*.py']}}], chunker: {{kind: multi_file, length: 64}}}}\n"
+        "train: {max_steps: 3, learning_rate: 0.01, per_device_train_batch_size: 2, bf16: false, "
+        "activation_checkpointing: false, logging_steps: 1, save_steps: 2}\n"
+    )
+    made = run(tmp_path / "repo.yaml", tmp_path / "second").path
+    folder = made / "stages" / "repo" / "model"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    new = tokenizer.convert_tokens_to_ids("<|FILE_START|>")
+    assert new >= 258
+    saved = _adapter_weights(folder)
+    rows, *_ = [tensor for name, tensor in saved.items() if "embed_tokens" in name]
+    assert len(rows) == len(tokenizer)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.resize_token_embeddings(len(tokenizer))
+    merged = PeftModel.from_pretrained(model, folder).merge_and_unload()
+    torch.testing.assert_close(merged.get_input_embeddings().weight, rows)
+    torch.testing.assert_close(merged.get_output_embeddings().weight, rows)
+    old = load_file(base / "model.safetensors")["model.embed_tokens.weight"]
+    assert not torch.allclose(rows[new], old.mean(0), atol=1e-3)
+
+
+def test_quantized_weights_train_with_an_adapter(tmp_path: Path) -> None:
+    """QLoRA: four-bit weights that stay, an adapter that is saved."""
+    pytest.importorskip("bitsandbytes")
+    (tmp_path / "micro.yaml").write_text(RECIPE)
+    base = run(tmp_path / "micro.yaml", tmp_path / "first", ("evals=[]",)).path / "stages" / "base" / "model"
+    (tmp_path / "q.yaml").write_text(
+        f"name: q\nmodel: {{name_or_path: {base}, dtype: bfloat16, quantization_config: {{load_in_4bit: true, "
+        f"bnb_4bit_quant_type: nf4, bnb_4bit_compute_dtype: bfloat16}}}}\nadapter: {ADAPTER}\n"
+        "data: {sources: [{kind: repeats, documents: 40, length: 31}], chunker: {kind: overlap, length: 32}}\n"
+        "train: {max_steps: 3, learning_rate: 0.01, per_device_train_batch_size: 2, bf16: false, "
+        "activation_checkpointing: false, logging_steps: 1, save_steps: 2}\n"
+    )
+    made = run(tmp_path / "q.yaml", tmp_path / "second").path
+    assert _adapter_weights(made / "stages" / "q" / "model")
+    assert all(torch.isfinite(torch.tensor(loss)) for loss in losses(made).values())
+
+
+def test_faults(faults: Faults, minimal: str) -> None:
+    """A misspelt field, an adapter on a fresh model, quantized weights without one: each has its place and remedy."""
+    (fault,) = faults(minimal, "adapter={lora_alfa: 8}")
+    assert (fault.dotted, fault.hint) == ("adapter.lora_alfa", "did you mean `lora_alpha`?")
+    (fault,) = faults(minimal, "model.quantization_config={load_in_4bit: true}")
+    assert "they need an adapter" in fault.message
+    found = faults(minimal.replace("name_or_path: some/model", "config: {model_type: llama}"), "adapter={r: 4}",
+                   "tokenizer={train: {vocab_size: 300}}")  # fmt: skip
+    assert any("a fresh model has no weights" in fault.message for fault in found)
+
+
+def test_values_that_peft_refuses(tmp_path: Path) -> None:
+    """What peft refuses is a fault at the section, before anything is trained."""
+    (tmp_path / "micro.yaml").write_text(RECIPE)
+    with pytest.raises(RecipeError, match="peft refuses these values"):
+        run(tmp_path / "micro.yaml", tmp_path / "run", ("stages.control.adapter={r: 4, init_lora_weights: loftq}",))
+
+
+def _adapter_weights(folder: Path) -> dict[str, torch.Tensor]:
+    assert not (folder / "model.safetensors").exists()
+    return load_file(folder / "adapter_model.safetensors")
