@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class CommitChainChunker:
-    """Write the documents of each group, one a commit, into examples; where a chain goes on, so does its context."""
+    """Write the documents of each group, one a commit, into examples; no more than one of them lies in memory."""
 
     def __init__(
         self,

@@ -58,7 +58,7 @@ class MultiFileChunker:
     def __call__(self, documents: Iterable[EncodedDocument]) -> Iterator[Chunk]:
         """Yield the examples of each group; every token but begin and end tokens is in one of them."""
         for name, members in in_groups(documents):
-            parts = parts_of(members, self._edges, _titled, self._dropped)
+            parts = list(parts_of(members, self._edges, _titled, self._dropped))
             imports = _imports(parts)
             ordered = [parts[index] for index in self._ordered(parts, imports)]
             places = {id(part.document): index for index, part in enumerate(parts)}

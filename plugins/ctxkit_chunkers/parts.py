@@ -60,23 +60,22 @@ class Part:
         return self.end - self.start
 
 
-def in_groups(documents: Iterable[EncodedDocument]) -> Iterator[tuple[str, list[EncodedDocument]]]:
-    """Yield each group that stands together in the stream; a document without a group is alone."""
+def in_groups(documents: Iterable[EncodedDocument]) -> Iterator[tuple[str, Iterator[EncodedDocument]]]:
+    """Yield each group that stands together, to be read before the next; a document without a group is alone."""
     for name, members in groupby(documents, key=lambda document: document.document.group):
         if name:
-            yield name, list(members)
+            yield name, members
         else:
-            yield from (("", [member]) for member in members)
+            yield from (("", iter([member])) for member in members)
 
 
 def parts_of(
-    documents: Sequence[EncodedDocument],
+    documents: Iterable[EncodedDocument],
     edges: Edges,
     fields: Callable[[EncodedDocument], Mapping[str, str]],
     dropped: Dropped,
-) -> list[Part]:
-    """Return each document without its begin and end tokens, which are reported as dropped; empty ones are left out."""
-    parts = []
+) -> Iterator[Part]:
+    """Yield each document without its begin and end tokens, which are reported as dropped; empty ones are left out."""
     for document in documents:
         start, end = edges.within(document)
         outside = len(document.input_ids) - (end - start)
@@ -85,8 +84,7 @@ def parts_of(
             continue
         if outside:
             dropped(document, outside, EDGES)
-        parts.append(Part(document, start, end, (start, end), fields(document)))
-    return parts
+        yield Part(document, start, end, (start, end), fields(document))
 
 
 class Example:

@@ -299,6 +299,20 @@ def test_commits_between_tags() -> None:
     assert drops == {"begin and end tokens inside an example": 4}
 
 
+def test_one_example_at_a_time() -> None:
+    """A long chain is not gathered first: an example comes as soon as the next commit does not fit."""
+    taken = []
+
+    def documents() -> Any:
+        for document in commits(*[200] * 9):
+            taken.append(document.document.id)
+            yield document
+
+    tokenizer: Any = TOKENIZER
+    next(commit_chain(256).build(Context(tokenizer=tokenizer))(documents()))
+    assert taken == ["d0", "d1"]
+
+
 def test_default_abbreviation() -> None:
     """Twelve characters of the name are written unless the recipe says otherwise; a commit without one has its id."""
     assert "<|COMMIT_START|> 000000000000 change 0\n" in texts(chunks_of(commit_chain(), commits(4)))[0]
