@@ -82,7 +82,7 @@ class Preparation:
         tokenizer = cast("PreTrainedTokenizerBase", context.tokenizer)
         self.data, self.context = data, context
         self.tokenisation = Tokenisation(tokenizer)
-        self.dtype = id_type(len(tokenizer))
+        self.dtype = id_type(tokenizer)
         self.inserted = Inserted(len(data.sources))
         self._keys = keys
         self.sources = open_sources(data, folder / "tokens", keys, self.tokenisation, reading(data, context))
@@ -122,7 +122,7 @@ class Preparation:
 
     def close(self) -> None:
         """Close the token stores; what was tokenised stays."""
-        for source in self.sources:
+        for source in dict.fromkeys(self.sources):
             source.close()
 
     def _read_source(self, index: int, budget: int | None) -> None:
@@ -243,14 +243,14 @@ def reading(data: DataSection, context: Context) -> Reading:
 def open_sources(
     data: DataSection, folder: Path, keys: DataKeys, tokenisation: Tokenisation, reading: Reading
 ) -> list[SourceDocuments]:
-    """Return the sources of a section on their token stores, below a folder."""
-    dtype = id_type(len(tokenisation.tokenizer))
-    for key in keys.stores:
-        merge(folder / key, dtype)
-    return [
-        SourceDocuments(options, TokenStore(folder / key, dtype), tokenisation, reading)
-        for options, key in zip(data.sources, keys.stores, strict=True)
-    ]
+    """Return the sources of a section on their token stores, below a folder; two that read the same share one."""
+    dtype = id_type(tokenisation.tokenizer)
+    opened: dict[str, SourceDocuments] = {}
+    for options, key in zip(data.sources, keys.stores, strict=True):
+        if key not in opened:
+            merge(folder / key, dtype)
+            opened[key] = SourceDocuments(options, TokenStore(folder / key, dtype), tokenisation, reading)
+    return [opened[key] for key in keys.stores]
 
 
 def _explained(ledgers: Sequence[SourceLedger]) -> str:

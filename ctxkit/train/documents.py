@@ -103,6 +103,8 @@ class SourceDocuments:
         self.store = store
         self._options, self._tokenisation, self._reading = options, tokenisation, reading
         self._raw: Iterator[Document] | None = None
+        self._torn = False
+        """Whether a batch was begun and not ended, so that the store holds half of it."""
         self._committed = time.monotonic()
 
     def get(self, index: int) -> EncodedDocument | None:
@@ -132,12 +134,13 @@ class SourceDocuments:
         return counts["source"], counts["filter"]
 
     def close(self) -> None:
-        """Keep what was read so far."""
-        if self.store.journal.get("documents") != len(self.store) or not self.store.journal:
+        """Keep what was read so far, but for a batch in the middle of which an error or a signal came."""
+        if not self._torn and not self.store.committed:
             self.store.commit()
         self.store.close()
 
     def _read_batch(self) -> None:
+        self._torn = True
         if self._raw is None:
             self._raw = self._resumed()
         batch: list[tuple[Document, int]] = []
@@ -159,6 +162,7 @@ class SourceDocuments:
                 kept = document.text if self._reading.keep_texts else None
                 self.store.leave_out(LeftOut(position, document.id, reason, "filter"), kept)
         self._append(batch)
+        self._torn = False
         if self.store.exhausted or time.monotonic() - self._committed > COMMIT_SECONDS:
             self.store.commit()
             self._committed = time.monotonic()

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
@@ -164,15 +163,6 @@ def special_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | Non
     return re.compile("|".join(map(re.escape, spelled))) if spelled else None
 
 
-def id_type(vocab_size: int) -> np.dtype[Any]:
-    """Return the smallest type that holds every id: two bytes up to 65,536 tokens, else four."""
-    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<i4")
-
-
-def as_ids(values: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return ids as an array of a type.
-
-    Raises:
-        OverflowError: one does not fit.
-    """
-    return np.array(values, dtype=dtype)
+def id_type(tokenizer: PreTrainedTokenizerBase) -> np.dtype[Any]:
+    """Return the smallest type that holds every id: two bytes below 65,536, else four; vocabularies may have gaps."""
+    return np.dtype("<u2" if max(tokenizer.get_vocab().values()) < 1 << 16 else "<i4")

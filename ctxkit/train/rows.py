@@ -20,7 +20,7 @@ from datasets import Dataset
 from datasets.arrow_writer import ArrowWriter
 from numpy.typing import NDArray
 
-from ctxkit.rundir import read_json, write_json
+from ctxkit.rundir import read_sealed, write_sealed
 from ctxkit.train.chunks import PLACE_BITS, Inserted, SourceChunks
 from ctxkit.train.ledger import DIFFICULTIES
 from ctxkit.train.tokens import prefix_digest, read_ids
@@ -156,16 +156,16 @@ def seal(temporary: Path, folder: Path, manifest: dict[str, Any]) -> None:
     files = {
         path.name: [size := path.stat().st_size, prefix_digest(path, size)]
         for path in sorted(temporary.iterdir())
-        if path.suffix in (".arrow", ".bin")
+        if path.suffix in (".arrow", ".bin", ".json")
     }
-    write_json(temporary / "manifest.json", {"format": FORMAT, **manifest, "files": files})
+    write_sealed(temporary / "manifest.json", {"format": FORMAT, **manifest, "files": files})
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)
 
 
 def open_rows(folder: Path) -> Prepared | None:
     """Return the rows in a folder, or None if a byte of them or of their tokens is missing or altered."""
-    manifest = read_json(folder / "manifest.json")
+    manifest = read_sealed(folder / "manifest.json")
     if manifest.get("format") != FORMAT:
         return None
     if any(prefix_digest(folder / name, size) != digest for name, (size, digest) in manifest["files"].items()):

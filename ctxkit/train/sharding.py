@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from ctxkit.errors import CtxkitError, ExitCode
+from ctxkit.rundir import read_sealed
 from ctxkit.train.progress import say
 from ctxkit.train.tokens import TokenStore
 
@@ -52,18 +53,17 @@ def merge(folder: Path, dtype: np.dtype[Any]) -> None:
     Documents are copied in the order of the source, so that even the bytes are the same.
     """
     for count, parts in _parts(folder).items():
-        stores = [TokenStore(part, dtype) for part in parts]
-        try:
-            whole = len(parts) == count and all(store.exhausted for store in stores)
-            if not whole:
-                ready = sum(store.exhausted for store in stores)
-                say(f"{ready} of {count} parts of {folder.name} are ready; reading the source without them")
-                continue
-            _copy(stores, folder, dtype)
-        finally:
-            for store in stores:
-                store.close()
-        for part in parts:
+        # Looked at before it is opened: another process may still be writing it.
+        ready = [part for part in parts if read_sealed(part / "journal.json").get("exhausted")]
+        stores = [TokenStore(part, dtype) for part in ready] if len(ready) == count else []
+        whole = [store for store in stores if store.exhausted]
+        if len(whole) == count:
+            _copy(whole, folder, dtype)
+        else:
+            say(f"{len(whole if stores else ready)} of {count} parts of {folder.name} are ready; reading without them")
+        for store in stores:
+            store.close()
+        for part in parts if len(whole) == count else ():
             shutil.rmtree(part)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from ctxkit.rundir import read_json, write_json
+from ctxkit.rundir import read_sealed, write_sealed
 from ctxkit.spec import Document, EncodedDocument
 
 FORMAT = 1
@@ -131,9 +131,15 @@ class TokenStore:
         return os.pread(self._files["documents.jsonl"].fileno(), self._lines[index] - begin, begin)
 
     def append_ids(self, ids: NDArray[Any]) -> None:
-        """Append tokens of the document that `end` will name."""
+        """Append tokens of the document that `end` will name.
+
+        Raises:
+            OverflowError: an id does not fit the type of the store.
+        """
         if len(ids):
             self.largest_id = max(self.largest_id, int(ids.max()))
+            if self.largest_id > np.iinfo(self.dtype).max:
+                raise OverflowError(f"token id {self.largest_id} does not fit {self.dtype}")
             self._write("ids.bin", ids.astype(self.dtype, copy=False).tobytes())
 
     def end(self, document: Document, position: int) -> None:
@@ -176,7 +182,13 @@ class TokenStore:
             "special_token_texts": self.special_token_texts,
             "files": {name: [self._sizes[name], self._hashes[name].hexdigest()] for name in FILES},
         }
-        write_json(self.folder / "journal.json", self.journal)
+        write_sealed(self.folder / "journal.json", self.journal)
+
+    @property
+    def committed(self) -> bool:
+        """Whether the journal speaks of all that was read."""
+        known = (self.journal.get("position"), self.journal.get("exhausted"))
+        return known == (self.position, self.exhausted)
 
     def close(self) -> None:
         """Close the files; what was not committed is lost."""
@@ -257,7 +269,7 @@ def _hash(path: Path, size: int) -> Any:
 
 def _verified(folder: Path, dtype: np.dtype[Any]) -> dict[str, Any]:
     """Return the journal of a store whose committed part is all there, or an empty mapping."""
-    journal = read_json(folder / "journal.json")
+    journal = read_sealed(folder / "journal.json")
     if journal.get("format") != FORMAT or journal.get("dtype") != dtype.str:
         return {}
     whole = all(prefix_digest(folder / name, size) == digest for name, (size, digest) in journal["files"].items())

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedTokenizer
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
 
 from ctxkit.train import encoding
 from ctxkit.train.encoding import Encoder, id_type, special_pattern
@@ -72,7 +73,9 @@ def test_a_cut_anywhere_is_harmless(design: str, pieces: list[str]) -> None:
 
 
 @pytest.mark.usefixtures("small_blocks")
-@pytest.mark.parametrize("line", ["a" * 10_000, "0123456789" * 1000, "🙂" * 4000, "é_" * 5000], ids=["a", "0", "🙂", "é"])
+@pytest.mark.parametrize(
+    "line", ["a" * 10_000, "0123456789" * 1000, "🙂" * 4000, "é_" * 5000], ids=lambda line: line[0]
+)
 @pytest.mark.parametrize("design", ["gpt2", "llama3"])
 def test_line_without_a_harmless_place_keeps_every_character(design: str, line: str) -> None:
     """It is cut all the same, at the longest block, and decodes to itself."""
@@ -170,9 +173,10 @@ def test_pattern_finds_spelled_special_tokens_and_nothing_else() -> None:
     assert pattern.findall("a <|im_end|> b <eos> <|im_end <EOS> |im_end|") == ["<|im_end|>", "<eos>"]
 
 
-@pytest.mark.parametrize(("size", "kind", "width"), [(65_536, "<u2", 2), (65_537, "<i4", 4)])
-def test_id_type_holds_every_id(size: int, kind: str, width: int) -> None:
-    """Two bytes up to 65,536 tokens, else four."""
-    assert id_type(size).str == kind
-    assert id_type(size).itemsize == width
-    assert int(np.array([size - 1]).astype(id_type(size))[0]) == size - 1
+@pytest.mark.parametrize(("largest", "kind"), [(65_535, "<u2"), (65_536, "<i4")])
+def test_id_type_holds_every_id(largest: int, kind: str) -> None:
+    """Two bytes below 65,536, else four, by the largest id: a vocabulary with a gap has fewer tokens than that."""
+    words = Tokenizer(models.WordLevel({"a": 0, "b": largest}, unk_token="a"))
+    dtype = id_type(PreTrainedTokenizerFast(tokenizer_object=words))
+    assert dtype.str == kind
+    assert int(np.array([largest]).astype(dtype)[0]) == largest
