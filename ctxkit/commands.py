@@ -117,7 +117,7 @@ def inspect(target: str, tokenizer: str | None, plugin_files: tuple[str, ...], *
         from ctxkit.train.counting import TokenCounter
 
         count = TokenCounter(tokenizer)
-    found = inspection.inspect(target, registry, count)
+    found = inspection.inspect(target, registry, count, _say)
     click.echo(json.dumps(asdict(found), indent=1) if as_json else inspection.render(found))
 
 
