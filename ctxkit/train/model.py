@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit.recipe import ModelSection, Recipe, Stage
@@ -65,13 +67,24 @@ def _refuse_unknown(stated: Mapping[str, Any], config: PreTrainedConfig) -> None
     Raises:
         CtxkitError: with the name that was probably meant.
     """
-    known = {"model_type", *type(config)().to_dict()}
+    with _quiet():  # the defaults of some classes do not please their own checks
+        known = {"model_type", *type(config)().to_dict()}
     for key in stated:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean `{near[0]}`?" if near else f"see the documentation of {type(config).__name__}"
             said = f"model.config.{key}: {type(config).__name__} has no such field"
             raise CtxkitError(said, hint, exit_code=ExitCode.RECIPE)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def refusal(error: Exception) -> str:

@@ -58,7 +58,9 @@ class CommitChainChunker:
     def _titled(self, document: EncodedDocument) -> dict[str, str]:
         said = document.document.metadata
         sha = str(said.get("commit") or document.document.id)
-        return {"sha": sha[: self._max_sha], "subject": str(said.get("subject") or "")}
+        # Whole versions do not say whose they are; a diff of several files has no path of its own.
+        path = f" {said['path']}" if said.get("path") else ""
+        return {"sha": f"{sha[: self._max_sha]}{path}", "subject": str(said.get("subject") or "")}
 
 
 def _reach(parts: Sequence[Part], offsets: Sequence[int]) -> int:

@@ -52,7 +52,8 @@ class Finder:
         real = _without_links(sorted(matched))
         if excluded:
             real = {path: target for path, target in real.items() if excluded.isdisjoint(_and_above(target))}
-        return sorted(self._distinct(real))
+        # The files of a folder in a row, those of the folders in it after them: a folder is a group.
+        return sorted(self._distinct(real), key=lambda path: (Path(path).parent, path))
 
     def _files(self, pattern: str, globber: Globber) -> list[Path]:
         kinds: Counter[str] = Counter()

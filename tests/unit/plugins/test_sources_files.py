@@ -240,7 +240,7 @@ def test_files_symlink_loop(write: Write, links: dict[str, str]) -> None:
     for name, target in links.items():
         (root / name).symlink_to(target, target_is_directory=True)
     found, reported = read("**/*.txt")
-    assert found == ["a/a.txt", "b/b.txt", "sub/c.txt", "x.txt"]
+    assert found == ["x.txt", "a/a.txt", "b/b.txt", "sub/c.txt"]
     assert sorted(reported) == [(name, "a link to a folder that is read already") for name in sorted(links)]
 
 
@@ -489,3 +489,11 @@ def test_files_fingerprint(write: Write, registry: Registry) -> None:
     assert len({first, later, longer, fingerprint("*.txt")}) == 4
     with pytest.raises(DataError, match="no file matches"):
         fingerprint("nothing")
+
+
+def test_files_of_a_folder_come_in_a_row(write: Write) -> None:
+    """A folder is a group: its own files come together, those of the folders in it after them."""
+    write(**{"a__b_txt": "1", "a__c__d_txt": "2", "a__e_txt": "3"})
+    documents = list(Files(["**/*.txt"]))
+    assert [document.id for document in documents] == ["a/b.txt", "a/e.txt", "a/c/d.txt"]
+    assert [document.group for document in documents] == ["a", "a", "a/c"]

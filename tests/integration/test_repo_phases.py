@@ -1,0 +1,134 @@
+"""The recipe for repositories on a small one: files, histories and questions become rows that train in three phases."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from datasets import Dataset
+from transformers import AutoTokenizer
+
+from ctxkit.train import run
+from ctxkit.train.rows import open_rows
+from tests.integration.conftest import ROOT
+from tests.integration.micro import losses
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
+AUTHOR = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+MODULES = 8
+
+
+def git(repository: Path, *arguments: str) -> str:
+    """Run git without anybody's configuration, each commit at the same time."""
+    time = {"GIT_AUTHOR_DATE": "2020-01-01T00:00:00Z", "GIT_COMMITTER_DATE": "2020-01-01T00:00:00Z"}
+    environment = {**os.environ, **AUTHOR, **time, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    line = ["git", "-C", str(repository), *arguments]
+    return subprocess.run(line, check=True, capture_output=True, text=True, env=environment).stdout
+
+
+def module(number: int, version: int) -> str:
+    """A module that imports the one before it, and has a function more with each version."""
+    imports = f"from package.part{number - 1} import start{number - 1}\n\n\n" if number else ""
+    bodies = "\n\n".join(
+        f"def {'start' if not index else 'more'}{number}{'' if not index else f'_{index}'}(value):\n"
+        f'    """Return what part {number} makes of a value, version {index}."""\n'
+        f"    total = value + {number * 10 + index}\n    return total * {index + 2}\n"
+        for index in range(version + 1)
+    )
+    return imports + bodies
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package of modules that import each other, its tests, and a history of every file."""
+    folder = tmp_path_factory.mktemp("small")
+    git(folder, "init", "-q", "-b", "main")
+    (folder / "package").mkdir()
+    (folder / "tests").mkdir()
+    for version in range(5):
+        for number in range(MODULES):
+            (folder / "package" / f"part{number}.py").write_text(module(number, version))
+        (folder / "tests" / "test_all.py").write_text(
+            "".join(module(MODULES - 1, version)).replace("def ", "def test_")
+        )
+        git(folder, "add", ".")
+        git(folder, "commit", "-q", "-m", f"Version {version}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny twin, run from within the repository."""
+    directory = tmp_path_factory.mktemp("phases") / "run"
+    before = Path.cwd()
+    os.chdir(repository)
+    try:
+        sets = ("train.max_steps=4", "train.eval_steps=4", "train.logging_steps=1")
+        return run(ROOT / "recipes/tiny_repo_phases.yaml", directory, sets).path
+    finally:
+        os.chdir(before)
+
+
+def rows(trained: Path, stage: str) -> Dataset:
+    """The rows that a stage trained on."""
+    key = json.loads((trained / "data.json").read_text())["stages"][stage]
+    prepared = open_rows(trained / "data" / key)
+    assert prepared is not None
+    return prepared.train
+
+
+def test_three_phases_train(trained: Path) -> None:
+    """Every phase trains and is evaluated on documents set aside; the later ones hand on an adapter."""
+    steps = losses(trained)
+    assert {stage for stage, _ in steps} == {"general", "long", "extended"}
+    evaluated = [line for line in (trained / "metrics.jsonl").read_text().splitlines() if "eval_loss" in line]
+    assert len(evaluated) == 3
+    assert (trained / "stages/general/model/model.safetensors").is_file()
+    assert (trained / "stages/extended/model/adapter_model.safetensors").is_file()
+    assert (trained / "evals/extended/0-snippet_qa.json").is_file()
+
+
+def test_rows_grow_with_the_phase(trained: Path) -> None:
+    """Each phase has rows up to its own length, packed full, and keeps what is short."""
+    for stage, length in (("general", 256), ("long", 512), ("extended", 1024)):
+        lengths = rows(trained, stage).data.column("length").to_pylist()
+        assert max(lengths) <= length
+        assert max(lengths) > length // 2
+
+
+def test_files_come_after_what_they_import(trained: Path) -> None:
+    """In the longest phase a file stands behind the one that it imports, and tests come last of all."""
+    tokenizer = AutoTokenizer.from_pretrained(trained / "tokenizer")
+    start = tokenizer.convert_tokens_to_ids("<|FILE_START|>")
+    texts = [tokenizer.decode(row["input_ids"]) for row in rows(trained, "extended") if start in row["input_ids"]]
+    order = [line.split()[1] for text in texts for line in text.splitlines() if line.startswith("<|FILE_START|>")]
+    first = {path: place for place, path in reversed(list(enumerate(order)))}
+    parts = [first[f"package/part{number}.py"] for number in range(MODULES) if f"package/part{number}.py" in first]
+    assert len(parts) >= MODULES - 2  # some may be set aside
+    assert parts == sorted(parts)
+
+
+def test_histories_hold_the_texts_of_git(trained: Path, repository: Path) -> None:
+    """The first version in a chain is what git shows, the ones after it are diffs that add the new function."""
+    tokenizer = AutoTokenizer.from_pretrained(trained / "tokenizer")
+    texts = [tokenizer.decode(row["input_ids"]) for row in rows(trained, "extended")]
+    chains = [text for text in texts if "<|COMMIT_START|>" in text and "part3.py" in text]
+    first = git(
+        repository, "show", f"{git(repository, 'rev-list', '--max-parents=0', 'HEAD').strip()}:package/part3.py"
+    )
+    assert any(first in text for text in chains)
+    assert any("+def more3_4(value):" in text for text in chains)
+
+
+def test_every_token_is_accounted_for(trained: Path) -> None:
+    """The ledgers of every phase add up, and nothing of the small repository was left unread."""
+    for key in set(json.loads((trained / "data.json").read_text())["stages"].values()):
+        for source in json.loads((trained / "data" / key / "manifest.json").read_text())["sources"]:
+            spent = source["tokens_kept"] + sum(source["dropped"].values()) + source["tokens_unused"]
+            assert source["tokens_read"] == spent + source["tokens_eval"]
+            rows_hold = source["tokens_kept"] + source["tokens_repeated"] + source["tokens_inserted"]
+            assert rows_hold == source["tokens_trained"] + source["tokens_masked"]
