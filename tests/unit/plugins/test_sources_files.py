@@ -493,7 +493,7 @@ def test_files_fingerprint(write: Write, registry: Registry) -> None:
 
 def test_files_of_a_folder_come_in_a_row(write: Write) -> None:
     """A folder is a group: its own files come together, those of the folders in it after them."""
-    write(**{"a__b_txt": "1", "a__c__d_txt": "2", "a__e_txt": "3"})
+    write(a__b_txt="1", a__c__d_txt="2", a__e_txt="3")
     documents = list(Files(["**/*.txt"]))
     assert [document.id for document in documents] == ["a/b.txt", "a/e.txt", "a/c/d.txt"]
     assert [document.group for document in documents] == ["a", "a", "a/c"]
