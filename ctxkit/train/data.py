@@ -100,7 +100,8 @@ class Preparation:
         left = self.data.max_tokens
         for index in range(len(self.data.sources)):
             self._read_source(index, mixing.limit(self.data, index, left))
-            if left is not None:
+            # With classes of length a source that filled one says nothing of the others.
+            if left is not None and not self.data.length_bands:
                 left = max(left - self._chunks["train"][-1].trained, 0)
         train = self._split("train", mixing.choose(self.data, self._chunks["train"]))
         if not train.rows:

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 
+from ctxkit.errors import DataError
 from ctxkit.recipe import DataSection
 from ctxkit.train.chunks import SourceChunks
 
@@ -66,18 +67,34 @@ def choose(data: DataSection, sources: Sequence[SourceChunks]) -> list[Chosen]:
 
     With weights or length bands the mix holds up to one chunk, and it is as large as the scarcest part allows, or
     `max_tokens`. Without either, sources are used up in order until `max_tokens`.
+
+    Raises:
+        DataError: a part of the mix has no chunk.
     """
     cells = _cells(data, sources)
     parts = _parts(data)
     if len(parts) == 1:
         (members,) = cells.values() if cells else ([],)
         return _within(members, sources, data.max_tokens)
-    totals = [_tokens(cells.get(cell, []), sources) / part for cell, part in parts.items()]
+    for cell in parts:
+        if cell not in cells:
+            raise _empty(data, cell)
+    totals = [_tokens(cells[cell], sources) / part for cell, part in parts.items()]
     total = min(*totals, data.max_tokens) if data.max_tokens else min(totals)
-    chosen = [
-        chunk for cell, part in parts.items() for chunk in _within(cells.get(cell, []), sources, int(total * part))
-    ]
+    chosen = [chunk for cell, part in parts.items() for chunk in _within(cells[cell], sources, int(total * part))]
     return sorted(chosen)
+
+
+def _empty(data: DataSection, cell: tuple[int, int]) -> DataError:
+    """Return the error for a part of the mix without a chunk: its source, where there are weights, and its lengths."""
+    source, band = cell
+    said = []
+    if shares(data):
+        said.append(f"data.sources.{source} (kind {data.sources[source].kind})")
+    if data.length_bands:
+        upper = [f" to {band.least - 1}" for band in data.length_bands[1:]] + [" or more"]
+        said.append(f"documents of {data.length_bands[band].least}{upper[band]} tokens")
+    return DataError(f"no training example comes from {', '.join(said)}", "the mix needs some; leave that part out")
 
 
 def _parts(data: DataSection) -> dict[tuple[int, int], float]:
