@@ -137,6 +137,8 @@ class SourceChunks:
 
     def _insert(self, ids: NDArray[np.int32]) -> int:
         if len(ids):
+            if int(ids.min()) < 0:
+                raise self._wrong(f"inserts a token of id {int(ids.min())}")
             self._piece(self._inserted.place(ids), len(ids))
         return len(ids)
 

@@ -133,7 +133,7 @@ class Preparation:
         own = replace(self.context, dropped=lambda _document, count, reason: dropped.update({reason: count}))
         reader = Reader(source, self._judges, self.data.eval, self.context.seed, dropped)
         train = self._collect(index, own, reader.train(), budget, "train")
-        held_out = self._collect(index, own, reader.held_out(), None, "eval")
+        held_out = self._collect(index, own, reader.held_out(), None if self.data.eval else 0, "eval")
         ledger.documents, ledger.tokens_read = reader.documents, reader.tokens
         ledger.tokens_eval = sum(held_out.kept)
         ledger.dropped_documents, ledger.dropped = dict(reader.dropped_documents), dict(dropped)
@@ -162,11 +162,11 @@ class Preparation:
         chunker = self.data.chunkers[index]
         chunks = SourceChunks(index, chunker.length, chunker.kind, self.sources[index].store.read_span, self.inserted)
         self._chunks[split].append(chunks)
+        if budget == 0:
+            return chunks
         start = self.sources[index].store.start
         stream = (chunks.hand_out(encoded, start(number)) for number, encoded in documents)
         made = chunker.build(context)(stream)
-        if budget == 0:
-            return chunks
         full = mixing.Fill(self.data, budget)
         for chunk in context.track(made, f"data: {self.data.sources[index].kind}", 0):
             chunks.add(chunk)

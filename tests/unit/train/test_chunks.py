@@ -1,0 +1,242 @@
+"""What a chunker hands over is held against its documents: one that lies is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctxkit.errors import DataError
+from ctxkit.spec import Chunk, Context, EncodedDocument, Span
+from ctxkit.train.chunks import Inserted, SourceChunks
+from tests.unit.train.builders import Scripted, Texts, encoded, prepare, samples_of, section
+
+pytestmark = pytest.mark.torch
+
+
+def cut(document: EncodedDocument, start: int, end: int, **more: object) -> Chunk:
+    """An honest chunk."""
+    return Chunk(document.input_ids[start:end], (Span(document.document.id, start, end),), **more)
+
+
+def wrong_ids(document: EncodedDocument) -> Chunk:
+    """Other tokens than the span says."""
+    return Chunk(document.input_ids[::-1].copy(), (Span(document.document.id, 0, 10),))
+
+
+def one_wrong_id(document: EncodedDocument) -> Chunk:
+    """One token, the last, is another."""
+    ids = document.input_ids.copy()
+    ids[-1] = 7
+    return Chunk(ids, (Span(document.document.id, 0, len(ids)),))
+
+
+LIES: dict[str, tuple[Callable[[EncodedDocument], Chunk], str]] = {
+    "wrong ids": (wrong_ids, "holds other tokens than its Span"),
+    "one wrong id": (one_wrong_id, "holds other tokens than its Span"),
+    "ids that end before the span": (
+        lambda d: Chunk(d.input_ids[:5], (Span(d.document.id, 0, 10),)),
+        "holds other tokens than its Span",
+    ),
+    "span beyond the end": (
+        lambda d: Chunk(d.input_ids, (Span(d.document.id, 0, len(d.input_ids) + 1),)),
+        "fits no document",
+    ),
+    "span before the start": (lambda d: Chunk(d.input_ids[:3], (Span(d.document.id, -3, 0),)), "fits no document"),
+    "empty span": (lambda d: Chunk(d.input_ids, (Span(d.document.id, 4, 4),)), "fits no document"),
+    "unknown document": (lambda d: Chunk(d.input_ids, (Span("nobody", 0, len(d.input_ids)),)), "fits no document"),
+    "spans that overlap in the chunk": (
+        lambda d: Chunk(d.input_ids[:6], (Span(d.document.id, 0, 4), Span(d.document.id, 2, 6, 2))),
+        "fits no document",
+    ),
+    "span beyond the chunk": (lambda d: Chunk(d.input_ids[:6], (Span(d.document.id, 0, 6, 2),)), "holds other tokens"),
+    "mask beyond the end": (lambda d: cut(d, 0, 10, masked=((5, 11),)), "masks tokens 5 to 11 of a chunk of 10"),
+    "mask before the start": (lambda d: cut(d, 0, 10, masked=((-1, 3),)), "masks tokens -1 to 3"),
+    "context longer than the chunk": (lambda d: cut(d, 0, 10, context_length=11), "masks tokens 0 to 11"),
+    "longer than its length": (
+        lambda d: Chunk(np.zeros(17, dtype=np.int32), ()),
+        "made a chunk of 17 tokens, where 1 to 16 are allowed",
+    ),
+    "empty": (lambda d: Chunk(d.input_ids[:0], ()), "made a chunk of 0 tokens"),
+}
+
+
+def chunker(lie: Callable[[EncodedDocument], Chunk]) -> Scripted:
+    """A chunker that makes one chunk of each document."""
+
+    class Lying(Scripted):
+        """Does what the lie says."""
+
+        @staticmethod
+        def made(_: Context, documents: Iterable[EncodedDocument]) -> Iterator[Chunk]:
+            return (lie(document) for document in documents)
+
+    return Lying(length=16)
+
+
+@pytest.mark.parametrize("lie", list(LIES))
+def test_chunker_that_lies_is_named(lie: str, tmp_path: Path) -> None:
+    """Whatever does not fit its documents stops the preparation with the kind of the chunker."""
+    make, said = LIES[lie]
+    with pytest.raises(DataError, match=f"the chunker scripted .*{said}") as caught:
+        prepare(section(Texts(lengths=(14,)), chunker=chunker(make)), tmp_path)
+    assert "plugin" in caught.value.hint
+
+
+@pytest.mark.parametrize("drops", ["nothing", "too little", "too much"])
+def test_tokens_that_vanish_are_an_error(drops: str, tmp_path: Path) -> None:
+    """A chunker may leave tokens out, and must say how many: no fewer, and no more."""
+
+    class Dropping(Scripted):
+        """Keeps ten tokens of each document."""
+
+        @staticmethod
+        def made(context: Context, documents: Iterable[EncodedDocument]) -> Iterator[Chunk]:
+            for document in documents:
+                rest = len(document.input_ids) - 10
+                said = {"nothing": 0, "too little": rest - 1, "too much": rest + 1}[drops]
+                context.dropped(document, said, "cut off")
+                yield cut(document, 0, 10)
+
+    with pytest.raises(DataError, match="the chunker scripted left out"):
+        prepare(section(Texts(lengths=(30, 40)), chunker=Dropping(length=16)), tmp_path)
+
+
+def test_tokens_that_are_reported_are_in_the_ledger(tmp_path: Path) -> None:
+    """The same chunker, honest: what it drops is counted by reason."""
+
+    class Honest(Scripted):
+        """Keeps ten tokens of each document."""
+
+        @staticmethod
+        def made(context: Context, documents: Iterable[EncodedDocument]) -> Iterator[Chunk]:
+            for document in documents:
+                context.dropped(document, len(document.input_ids) - 10, "cut off")
+                yield cut(document, 0, 10)
+
+    (ledger,) = prepare(section(Texts(lengths=(30, 40)), chunker=Honest(length=16)), tmp_path).manifest["sources"]
+    assert ledger["dropped"] == {"cut off": 21 + 31}
+    assert (ledger["tokens_read"], ledger["tokens_kept"], ledger["tokens_unused"]) == (72, 20, 0)
+
+
+class Decorated(Scripted):
+    """Joins two documents: a mark, a question, the documents, an answer; masks the question and a stretch."""
+
+    @staticmethod
+    def made(_: Context, documents: Iterable[EncodedDocument]) -> Iterator[Chunk]:
+        """Make one chunk of all documents."""
+        first, second = list(documents)
+        parts = [[257], [5, 6, 7], first.input_ids, [9], second.input_ids, [5, 6, 7]]
+        ids = np.concatenate([np.array(part, dtype=np.int32) for part in parts])
+        lengths = len(first.input_ids), len(second.input_ids)
+        spans = (
+            Span(first.document.id, 0, lengths[0], 4),
+            Span(second.document.id, 0, lengths[1], 4 + lengths[0] + 1),
+        )
+        yield Chunk(ids, spans, context_length=4, masked=((2, 6), (10, 12)), reach=11)
+
+
+def test_inserted_tokens_and_masks(tmp_path: Path) -> None:
+    """By hand: 5 + 1 tokens of documents of 3 and 4, seven inserted, and masks that overlap are counted once."""
+    prepared = prepare(section(Texts(texts=("abc", "defg")), chunker=Decorated(length=20)), tmp_path)
+    (row,) = prepared.train
+    ids = [257, 5, 6, 7, *_letters("abc"), 0, 9, *_letters("defg"), 0, 5, 6, 7]
+    assert row["input_ids"].tolist() == ids
+    assert row["labels"].tolist() == [-100] * 6 + ids[6:10] + [-100] * 2 + ids[12:]
+    (ledger,) = prepared.manifest["sources"]
+    assert (ledger["tokens_kept"], ledger["tokens_inserted"], ledger["tokens_repeated"]) == (9, 8, 0)
+    assert (ledger["tokens_trained"], ledger["tokens_masked"], ledger["chunks"]) == (9, 8, 1)
+    assert (tmp_path / "data").exists()
+    # 17 of 20 tokens: two points; two documents: one; a reach of 11 beyond a quarter of the window: two
+    assert prepared.manifest["train"]["difficulty"] == {"easy": 0, "medium": 0, "hard": 0, "very_hard": 1}
+
+
+def _letters(text: str) -> list[int]:
+    from tests.unit.train.builders import byte_tokenizer
+
+    return byte_tokenizer()(text)["input_ids"]
+
+
+def test_stretch_inserted_again_is_kept_once(tmp_path: Path) -> None:
+    """A separator in every example takes no room on the disk."""
+
+    class Separated(Scripted):
+        """A mark before each document."""
+
+        @staticmethod
+        def made(_: Context, documents: Iterable[EncodedDocument]) -> Iterator[Chunk]:
+            for document in documents:
+                ids = np.concatenate([np.array([1, 2, 3], dtype=np.int32), document.input_ids])
+                yield Chunk(ids, (Span(document.document.id, 0, len(document.input_ids), 3),))
+
+    prepared = prepare(section(Texts(lengths=(5,) * 50), chunker=Separated(length=16)), tmp_path)
+    assert all(row["input_ids"][:3].tolist() == [1, 2, 3] for row in prepared.train)
+    (inserted,) = (tmp_path / "data").glob("*/inserted.bin")
+    assert inserted.stat().st_size == 3 * 2
+    assert prepared.manifest["sources"][0]["tokens_inserted"] == 150
+
+
+def test_chunk_of_inserted_tokens_alone(tmp_path: Path) -> None:
+    """A chunk without any document is allowed: its tokens are inserted, and its band is the shortest."""
+
+    class Made(Scripted):
+        """One made-up chunk, then the document."""
+
+        @staticmethod
+        def made(_: Context, documents: Iterable[EncodedDocument]) -> Iterator[Chunk]:
+            yield Chunk(np.array([8, 8], dtype=np.int32), ())
+            for document in documents:
+                yield cut(document, 0, len(document.input_ids))
+
+    prepared = prepare(section(Texts(lengths=(5,)), chunker=Made(length=16)), tmp_path)
+    assert prepared.train[0]["input_ids"].tolist() == [8, 8]
+    assert samples_of(tmp_path)[0]["segments"][0]["kind"] == "inserted"
+
+
+def collected(*chunks: Chunk, documents: tuple[EncodedDocument, ...]) -> SourceChunks:
+    """Return chunks checked against documents that lie one after the other."""
+    ids = np.concatenate([document.input_ids for document in documents])
+    made = SourceChunks(0, 100, "scripted", lambda start, count: ids[start : start + count], Inserted(1))
+    start = 0
+    for document in documents:
+        made.hand_out(document, start)
+        start += len(document.input_ids)
+    for chunk in chunks:
+        made.add(chunk)
+    return made
+
+
+def test_kept_repeated_and_bands_by_hand() -> None:
+    """Windows 0-10 and 6-16 of a document of 16: the second keeps six tokens anew and repeats four."""
+    document = encoded(range(16))
+    made = collected(cut(document, 0, 10), cut(document, 6, 16, context_length=4), documents=(document,))
+    assert made.kept.tolist() == [10, 6]
+    assert [made.repeated(number) for number in range(2)] == [0, 4]
+    assert made.masked_tokens.tolist() == [0, 4]
+    assert (made.trained, made.documents_cut, made.bands.tolist()) == (16, 1, [16, 16])
+
+
+def test_documents_of_one_id_get_ids_of_their_own() -> None:
+    """Spans name documents by their ids, so the second is handed out under another."""
+    first, second = encoded([1, 2, 3], "same"), encoded([4, 5, 6], "same")
+    ids = np.arange(1, 7, dtype=np.int32)
+    made = SourceChunks(0, 10, "scripted", lambda start, count: ids[start : start + count], Inserted(1))
+    given = [made.hand_out(first, 0), made.hand_out(second, 3)]
+    assert [document.document.id for document in given] == ["same", "same#2"]
+    for document in given:
+        made.add(cut(document, 0, 3))
+    assert made.kept.tolist() == [3, 3]
+
+
+def test_band_is_the_longest_document_of_a_chunk() -> None:
+    """An example of a short and a long document counts as long."""
+    short, long = encoded(range(3), "short"), encoded(range(50), "long")
+    joined = replace(
+        cut(short, 0, 3),
+        input_ids=np.concatenate([short.input_ids, long.input_ids[:5]]),
+        spans=(Span("short", 0, 3), Span("long", 0, 5)),
+    )
+    assert collected(joined, documents=(short, long)).bands.tolist() == [50]
