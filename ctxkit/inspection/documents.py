@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from ctxkit.inspection.counting import counted
-from ctxkit.inspection.lengths import WINDOWS, Lengths, examples, summarise
+from ctxkit.inspection.lengths import WINDOWS, Lengths, joined_examples, summarise
 from ctxkit.inspection.targets import options
 from ctxkit.spec import Context
 
@@ -100,8 +100,8 @@ def read_documents(target: Target, registry: Registry, count: TokenCount) -> Doc
     Raises:
         DataError: they cannot be read.
     """
-    left_out, types, lengths = LeftOutCounter(), dict[str, Type](), list[int]()
-    sums, groups = Counter[str](), Counter[str]()
+    left_out, types, groups = LeftOutCounter(), dict[str, Type](), dict[str, list[int]]()
+    sums = Counter[str]()
     source = options(target.source, registry).build(Context(skipped=left_out))
     for document, tokens in counted(source, count):
         ending = "rows" if target.kind == "hub" else ending_of(document)
@@ -109,17 +109,17 @@ def read_documents(target: Target, registry: Registry, count: TokenCount) -> Doc
         item.count += 1
         item.bytes += len(document.text.encode())
         item.tokens += tokens
-        lengths.append(tokens)
-        groups[document.group] += tokens
+        groups.setdefault(document.group, []).append(tokens)
         sums.update(characters=len(document.text), lines=document.text.count("\n") + 1)
+    lengths = [length for group in groups.values() for length in group]
     ordered = tuple(sorted(types.values(), key=lambda item: (-item.tokens, item.ending)))
     return Documents(
         len(lengths),
         sums["characters"],
         sums["lines"],
         len(groups),
-        max(groups.values(), default=0),
-        {window: examples(list(groups.values()), window) for window in WINDOWS},
+        max(map(sum, groups.values()), default=0),
+        {window: sum(joined_examples(group, window) for group in groups.values()) for window in WINDOWS},
         ordered,
         left_out.listed(),
         summarise(lengths) if lengths else None,

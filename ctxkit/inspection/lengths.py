@@ -80,6 +80,22 @@ def examples(lengths: Sequence[int], window: int) -> int:
     return sum(-(-length // window) for length in lengths)
 
 
+def joined_examples(lengths: Sequence[int], window: int) -> int:
+    """Return how many examples come of it where lengths are joined in their order, and what does not fit goes on.
+
+    A length that does not fit in what is left begins the next example; a longer one than the window fills several.
+    """
+    count = left = 0
+    for length in lengths:
+        if length <= left:
+            left -= length
+            continue
+        more = -(-length // window)
+        count += more
+        left = more * window - length
+    return count
+
+
 def _held(ordered: Sequence[int], window: int, total: int) -> Held:
     whole = [length for length in ordered if length <= window]
     return Held(window, len(whole) / len(ordered), sum(whole) / total if total else 1.0)
