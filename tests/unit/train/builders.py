@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ctxkit.recipe import DataSection
 from ctxkit.spec import Chunk, ChunkerOptions, Context, Document, EncodedDocument, SourceOptions
+from ctxkit.train import documents
 from ctxkit.train.data import build_dataset
+from ctxkit.train.encoding import Encoder
 from ctxkit.train.keys import DataKeys, data_keys
 from ctxkit.train.rows import Prepared
 from ctxkit_chunkers.options import OverlapOptions
@@ -60,7 +64,7 @@ class Texts(SourceOptions):
             name = self.ids[number] if self.ids else f"text/{number}"
             Texts.given.append(name)
             yield Document(text, name, group=self.groups[number] if self.groups else "", order=number)
-        if len(texts) in self.bad:
+        for _ in range(self.bad.count(len(texts))):
             context.skipped("bad/last", "is bad at the end")
 
 
@@ -118,7 +122,14 @@ def prepare(
 ) -> Prepared:
     """Return the rows of a data section, prepared below a folder as a run directory holds them."""
     context = Context(seed=seed, tokenizer=tokenizer or byte_tokenizer(), **more)
-    return build_dataset(data, context, folder / "data", keys_of(data, context, folder))
+    with pytest.MonkeyPatch.context() as patch:
+        # Trying cuts on a sample takes longer than the rest of a small preparation, and so does waiting for the disk.
+        patch.setattr(documents, "Encoder", _encoder)
+        patch.setattr(os, "fsync", lambda _: None)
+        return build_dataset(data, context, folder / "data", keys_of(data, context, folder))
+
+
+_encoder = functools.cache(Encoder)
 
 
 def ids_of(prepared: Prepared) -> list[list[int]]:

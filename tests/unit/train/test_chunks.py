@@ -56,8 +56,9 @@ LIES: dict[str, tuple[Callable[[EncodedDocument], Chunk], str]] = {
     "mask beyond the end": (lambda d: cut(d, 0, 10, masked=((5, 11),)), "masks tokens 5 to 11 of a chunk of 10"),
     "mask before the start": (lambda d: cut(d, 0, 10, masked=((-1, 3),)), "masks tokens -1 to 3"),
     "context longer than the chunk": (lambda d: cut(d, 0, 10, context_length=11), "masks tokens 0 to 11"),
+    "inserted id below 0": (lambda _: Chunk(np.array([3, -1], dtype=np.int32), ()), "inserts a token of id -1"),
     "longer than its length": (
-        lambda d: Chunk(np.zeros(17, dtype=np.int32), ()),
+        lambda _: Chunk(np.zeros(17, dtype=np.int32), ()),
         "made a chunk of 17 tokens, where 1 to 16 are allowed",
     ),
     "empty": (lambda d: Chunk(d.input_ids[:0], ()), "made a chunk of 0 tokens"),
