@@ -197,7 +197,8 @@ def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: to a temporary name, flushed to the disk, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
+    # In JSON a backslash and its number is what a half character of a broken file name was read from.
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
