@@ -64,7 +64,6 @@ class Ahead:
         """
         while (blob := _answer(self._stream.output, self._max_bytes)) is not None:
             yield blob
-        self._thread.join()
         if self._error:
             raise self._error
         self._stream.finish()
@@ -76,6 +75,7 @@ class Ahead:
         except BrokenPipeError:
             pass  # git ended; whoever reads its answers says why
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that reads
+            # In this order: whoever finds git gone finds the reason.
             self._error = error
             self._stream.kill()
 

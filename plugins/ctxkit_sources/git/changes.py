@@ -71,7 +71,6 @@ def text_changes(
         opened(source, revision) as repository,
         log.start(repository, merges) as stream,
         Ahead(repository, _requests(stream, asked), max_bytes) as blobs,
-        stream.killed(),
     ):
         answers = iter(blobs)
         for first in answers:

@@ -76,7 +76,7 @@ class GitFiles:
 
 def _listed(repository: Repository) -> Iterator[tuple[bytes, str, bytes]]:
     """Yield mode, object id and path of each entry."""
-    with repository.stream("ls-tree", "-r", "-z", "--full-tree", "--end-of-options", repository.commit) as stream:
+    with repository.stream("ls-tree", "-r", "-z", "--end-of-options", repository.commit) as stream:
         for line in stream.output.read().split(b"\0")[:-1]:
             head, _, path = line.partition(b"\t")
             mode, _, blob = head.split(b" ")

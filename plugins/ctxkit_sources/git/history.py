@@ -59,7 +59,7 @@ class Chains:
 class FileChains(Chains):
     """One chain a file, in the order in which the files appeared.
 
-    The plan is made first, some 300 bytes a version; contents are read as they are needed.
+    The plan is made first, about half a kilobyte a version; contents are read as they are needed.
     """
 
     def __iter__(self) -> Iterator[Document]:

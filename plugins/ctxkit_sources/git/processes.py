@@ -15,7 +15,7 @@ from ctxkit.errors import DataError
 from ctxkit_sources.git.names import readable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from _typeshed import WriteableBuffer
@@ -138,14 +138,6 @@ class Stream:
     def kill(self) -> None:
         """End the command where it still runs; what waits for its output sees the end of it."""
         self._process.kill()
-
-    @contextlib.contextmanager
-    def killed(self) -> Iterator[None]:
-        """Kill at the end of a block: what reads the output in another thread then ends before it is waited for."""
-        try:
-            yield
-        finally:
-            self.kill()
 
     def finish(self) -> None:
         """Wait for the end, once all output is read.

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ctxkit_sources.git import diff
 from ctxkit_sources.git.diff import unified
 from ctxkit_sources.git.names import quoted, readable
 from tests.unit.plugins.git_repositories import ENVIRONMENT, git
@@ -89,6 +90,43 @@ def test_readable(name: bytes, shown: str) -> None:
     assert readable(name) == shown
 
 
+@pytest.mark.parametrize("name", [b"plain", b"a b", b"tab\t", "ä b".encode()])
+def test_as_git_writes_it(name: bytes, tmp_path: Path) -> None:
+    """Added, changed, renamed and deleted files read as in `git diff`, but for object ids and similarity."""
+    git(tmp_path, "init", "--quiet")
+    path = tmp_path / name.decode()
+    versions: list[tuple[bytes, str | None]] = [
+        (name, "1\n2\n3\n4\n5\n"),
+        (name, "1\n2\nx\n4\n5"),
+        (b"new", "1\n2\nx\n4\n"),
+    ]
+    before: tuple[bytes, str | None] = (name, None)
+    for now in [*versions, (b"new", None)]:
+        path.unlink(missing_ok=True)
+        path = tmp_path / now[0].decode()
+        if now[1] is not None:
+            path.write_text(now[1])
+        git(tmp_path, "add", "--all")
+        theirs = (
+            git(tmp_path, "-c", "core.quotePath=false", "diff", "--cached", "-M20%").decode().splitlines(keepends=True)
+        )
+        git(tmp_path, "-c", "user.name=x", "-c", "user.email=y", "commit", "--quiet", "-m", "x")
+        kept = [line for line in theirs if not line.startswith(("index ", "similarity index "))]
+        assert unified(before[1], now[1], before[0], now[0]) == "".join(kept)
+        before = now
+
+
+def test_coarse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where looking closer would take too long, the rest is replaced as a whole, and the difference is still right."""
+    monkeypatch.setattr(diff, "WORK", 30)
+    old, new = "".join(f"{n}\n" for n in range(20)), "".join(f"{n % 7}\n" for n in range(20))
+    (tmp_path / "f").write_text(old)
+    patch = unified(old, new, b"f", b"f")
+    applied(tmp_path, patch)
+    assert (tmp_path / "f").read_text() == new
+    assert changed(patch) == 26
+
+
 def changed(patch: str) -> int:
     """Return how many lines a patch takes away or adds."""
     return sum(line[:1] in "+-" for line in patch.split("\n")[4:] if line)
@@ -114,19 +152,20 @@ def test_as_small_as_git(tmp_path: Path) -> None:
     assert ours <= theirs * 1.03
 
 
-@pytest.mark.parametrize("kind", ["no line alike", "every line alike", "shuffled", "lines alike in pairs"])
+@pytest.mark.parametrize("kind", ["no line alike", "every line alike", "shuffled", "lines alike in pairs", "two lines"])
 def test_bounded_time(kind: str, tmp_path: Path) -> None:
     """A generated file of 50,000 lines takes a second or so, not a quadratic while, and the difference is right."""
     count = 50_000
+    generator = random.Random(1)
     old = {
         "no line alike": [f"{n}\n" for n in range(count)],
         "every line alike": ["0,\n"] * count,
         "shuffled": [f"{n}\n" for n in range(count)],
+        "two lines": generator.choices(["0,\n", "1,\n"], k=count),
         "lines alike in pairs": [f"{n % (count // 2)}\n" for n in range(count)],
     }[kind]
-    generator = random.Random(1)
     new = [f"x{line}" for line in old] if kind == "no line alike" else old.copy()
-    if kind in {"shuffled", "lines alike in pairs"}:
+    if kind in {"shuffled", "lines alike in pairs", "two lines"}:
         generator.shuffle(new)
     if kind == "every line alike":
         new[100:40_000] = ["1,\n"] * 30_000

@@ -15,6 +15,7 @@ from ctxkit.registry import collect
 from ctxkit.spec import Context
 from ctxkit_sources.files import Files
 from ctxkit_sources.git import location, processes
+from ctxkit_sources.git.changes import text_changes
 from ctxkit_sources.git.globs import Globs
 from ctxkit_sources.git.processes import Stream, environment
 from tests.unit.plugins.git_repositories import Repo, Told, git
@@ -133,7 +134,18 @@ PATHS = [
 ]
 PATTERNS = [
     *("*.py", "**/*.py", "src", "src/", "src/*", "src/**", "**/deep/*", "s??/a.py", "[ab].*", "[!a].txt", "docs/*"),
-    *("**", "src/**/a.py", "**/b[[]1].txt", "a[-]b", "*", "x.py", "nothing", "src/deep/a.p[!x]"),
+    *(
+        "**",
+        "src/**/a.py",
+        "**/b[[]1].txt",
+        "a[-]b",
+        "*",
+        "x.py",
+        "nothing",
+        "src/deep/a.p[!x]",
+        "src?a.py",
+        "src[!x]a.py",
+    ),
 ]
 
 
@@ -382,6 +394,9 @@ def test_stopping_early(kind: str, repo: Repo, tmp_path: Path, monkeypatch: pyte
     next(documents)
     assert list(scratch.iterdir())
     documents.close()
+    changes = text_changes(str(repo.path))
+    next(changes)
+    changes.close()
     no_children()
     assert threading.active_count() == 1
     assert not list(scratch.iterdir())

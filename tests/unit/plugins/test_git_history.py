@@ -196,6 +196,32 @@ def test_branches(repo: Repo, tmp_path: Path) -> None:
     assert told.skipped == [(made["merge"], "merge")]
 
 
+def test_order_of_branches(repo: Repo) -> None:
+    """The commits of one branch stay together, though another was worked on at the same time."""
+    base = repo.commit({"f": "0"})
+    for number in range(2):
+        repo.commit({"f": f"left {number}"})
+        side = repo.commit({"f": f"right {number}"}, branch="side", start=base if number == 0 else "")
+    repo.commit({"f": "merged"}, merge=side)
+    told = [document.text.split()[0] for document in history(repo, form="versions").documents]
+    assert told in (["0", "left", "left", "right", "right"], ["0", "right", "right", "left", "left"])
+
+
+def test_deleted_on_two_branches(repo: Repo) -> None:
+    """A file that two branches delete is deleted once; one that they rename alike goes on."""
+    text = "".join(f"{n}\n" for n in range(12))
+    base = repo.commit({"f": text, "g": text + "g\n"})
+    for branch, start in (("main", ""), ("side", base)):
+        side = repo.commit({"f": None, "g": None, "h": text + "g\n"}, branch=branch, start=start)
+    repo.commit({"h": text + "end\n"}, merge=side)
+    told = history(repo)
+    assert told.reasons == {"deletion": 1, "merge": 1, "unchanged": 1}
+    repo.commit({"f": text + "back\n"})
+    repo.commit({"f": None, "i": text + "back\n"})
+    told = history(repo, include=["f", "i"])
+    assert [d.metadata["path"] for d in told.documents] == ["f", "f", "i"]
+
+
 def test_first_parent(repo: Repo, tmp_path: Path) -> None:
     """The main line alone, on which a merge is one commit with all it brings."""
     made = branches(repo)
@@ -242,14 +268,16 @@ def test_bots(repo: Repo) -> None:
     bot = repo.commit(
         {"f": None, "g": text + "bot\n"}, author="dependabot[bot] <49699333+dependabot[bot]@users.example>"
     )
+    repo.commit({"link": "f"}, author="x[bot] <>", modes={"link": "120000"})
     human = repo.commit({"g": text + "bot\nhuman\n"}, author="Abbott <robot-builder@example.com>")
     told = history(repo)
-    assert told.skipped == [(bot, "excluded author")]
+    assert told.skipped[0] == (bot, "excluded author")
+    assert told.reasons == {"excluded author": 2}
     assert [d.metadata["change"] for d in told.documents] == ["added", "modified"]
     assert "rename from f\nrename to g\n" in told.documents[1].text
     assert told.documents[1].text.endswith(" 11\n+bot\n+human\n")
     assert len(groups(told.documents)) == 1
-    assert [reason for _, reason in history(repo, exclude_authors=["ABBOTT"]).skipped] == ["excluded author"]
+    assert history(repo, exclude_authors=["ABBOTT"]).reasons == {"excluded author": 1, "symlink": 1}
     assert history(repo, exclude_authors=[], form="versions").documents[2].id == f"{human}:g"
     with pytest.raises(ValueError, match=r"\( is no regular expression"):
         history(repo, exclude_authors=["("])
@@ -317,7 +345,12 @@ def test_deleted_and_added_again(repo: Repo) -> None:
     told = history(repo)
     assert [len(chain) for chain in groups(told.documents)] == [2, 1]
     assert told.skipped == [(f"{gone}:f", "deletion")]
-    deleted, new = history(repo, chain="repository").documents[1:]
+    repo.commit({"f": None})
+    repo.commit({"f": "1\n2\n"})
+    versions = history(repo, chain="repository", form="versions")
+    assert [d.text for d in versions.documents if d.metadata["path"] == "f"] == ["1\n", "1\n2\n", "1\n2\n"]
+    assert [d.order for d in versions.documents] == [0, 1, 2, 3]
+    deleted, new = history(repo, chain="repository").documents[1:3]
     assert deleted.text == "diff --git a/f b/f\ndeleted file mode 100644\n--- a/f\n+++ /dev/null\n@@ -1 +0,0 @@\n-1\n"
     assert (deleted.metadata["deleted"], new.metadata["added"], new.id) == (1, 1, back)
     assert new.text.startswith("diff --git a/f b/f\nnew file mode 100644\n--- /dev/null\n+++ b/f\n@@ -0,0 +1,2 @@\n")

@@ -143,6 +143,8 @@ def test_replaced_objects(tree: Path) -> None:
     old, new = (git(tree, "rev-parse", f"HEAD{place}:a.txt").decode().strip() for place in ("~", ""))
     git(tree, "replace", new, old)
     assert Told(tree).texts["tree/a.txt"] == "2\n"
+    git(tree, "replace", "--graft", "HEAD")
+    assert Told(tree, revision="HEAD~").texts["tree/a.txt"] == "1\n"
 
 
 URLS = [
