@@ -188,7 +188,7 @@ class _Builder:
 
 
 def _run_local(build: _Builder) -> None:
-    """Make the parts in worker processes, each part by an executor of its own.
+    """Make the parts in worker processes, each part by an executor there.
 
     Not by the executor's own pool: where the kernel kills a worker for its memory, that pool waits for ever.
 
@@ -233,7 +233,8 @@ def _end_with_parent() -> None:
 
 
 def _run_one(build: _Builder, rank: int) -> None:
-    build(workers=1, local_tasks=1, local_rank_offset=rank).run()
+    # Not `run`: it starts a process of its own that outlives a worker which is killed. This is what every `run` calls.
+    build()._run_for_rank(rank, local_rank=1)  # noqa: SLF001
 
 
 def _run_slurm(build: _Builder) -> None:

@@ -190,7 +190,8 @@ def test_repository(repository: Callable[..., str], registry: Registry) -> None:
     assert [(bucket.least, bucket.most, bucket.count) for bucket in history.chains] == [(2, 3, 1), (4, 7, 1)]
     assert (history.versions, history.whole, history.used) == (6, True, 4)
     assert history.examples == dict.fromkeys(WINDOWS, 2)
-    assert found.target.commit == git(path, "rev-parse", "HEAD").strip()
+    (source,) = data(found.data)["sources"]
+    assert source["revision"] == found.target.commit == git(path, "rev-parse", "HEAD").strip()
 
 
 def test_long_history(repository: Callable[..., str], registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
