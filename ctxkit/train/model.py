@@ -176,16 +176,17 @@ def make_model(request: ModelRequest) -> PreTrainedModel:
     return loaded
 
 
-def fit_embeddings(model: PreTrainedModel, tokens: int) -> None:
-    """Give a model an embedding for every token of its tokenizer; new ones are drawn around the mean of the others.
+def fit_embeddings(model: PreTrainedModel, added: Sequence[int]) -> None:
+    """Give a model an embedding for each token that was added to its tokenizer, drawn around the mean of the others.
 
-    Nothing changes where it has enough, as models whose vocabulary is padded have. Source of the draw: transformers'
-    `resize_token_embeddings` with `mean_resizing`.
+    Nothing changes where it has enough, as models whose vocabulary is padded have, nor where it lacks more than those:
+    then it is not the model of this tokenizer. Source of the draw: transformers' `resize_token_embeddings` with
+    `mean_resizing`.
     """
     embeddings: Any = model.get_input_embeddings()
     have = int(embeddings.weight.shape[0]) or model.config.get_text_config().vocab_size
-    if tokens > have:
-        model.resize_token_embeddings(tokens)
+    if added and min(added) <= have <= max(added):
+        model.resize_token_embeddings(max(added) + 1)
 
 
 def check_rope(model: PreTrainedModel, rope: ExtendedRope | None) -> None:

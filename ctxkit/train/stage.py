@@ -122,9 +122,9 @@ def _full_model(run: Run, stage: Stage, before: Stage | None, rope: ExtendedRope
 
 
 def _model(run: Run, request: ModelRequest) -> PreTrainedModel:
-    """Return the model that a request asks for, with an embedding for every token of the run's tokenizer."""
+    """Return the model that a request asks for, with an embedding for every token that ctxkit added."""
     model: PreTrainedModel = run.host.hook.ctxkit_make_model(request=request)
-    fit_embeddings(model, len(run.tokenizer))
+    fit_embeddings(model, added_tokens(run.tokenizer))
     return model
 
 
