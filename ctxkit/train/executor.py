@@ -245,6 +245,8 @@ def _run_slurm(build: _Builder) -> None:
     """
     if any(character.isspace() for character in str(build.logs)):
         raise CtxkitError(f"{build.logs} has a blank in it, which datatrove's job script cannot hold", "another folder")
+    if "SLURM_ARRAY_TASK_ID" in os.environ:
+        raise CtxkitError("this is a task of a Slurm array, which cannot submit others", "submit from outside of it")
     try:
         build().run()
     except FileNotFoundError as error:

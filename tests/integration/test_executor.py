@@ -256,6 +256,9 @@ def test_slurm_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch, 
     assert "failed with status 7" in capsys.readouterr().err
     assert prepare("--run-dir", "a run", *line[2:]) == 1
     assert "has a blank in it" in capsys.readouterr().err
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    assert prepare(*line) == 1
+    assert "submit from outside of it" in capsys.readouterr().err
 
 
 def test_ray(folder: Path) -> None:
