@@ -25,15 +25,12 @@ ROOT = Path(__file__).parents[1]
 BY_HAND = textwrap.dedent(
     """
     import json, sys
-    from datasets import Dataset, concatenate_datasets
+    from datasets import Dataset
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, TrainerCallback, set_seed
     from trl import SFTConfig, SFTTrainer
 
     data, tokenizer, output, steps = sys.argv[1:5]
-    manifest = json.load(open(f"{data}/manifest.json"))
-    rows = concatenate_datasets(
-        [Dataset.from_file(f"{data}/{name}").select(range(n)) for name, n in zip(manifest["files"], manifest["rows"])]
-    )
+    rows = Dataset.load_from_disk(data)
     tokenizer = AutoTokenizer.from_pretrained(tokenizer)
     set_seed(0)
     model = LlamaForCausalLM(LlamaConfig(
@@ -71,6 +68,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         warm = Path(folder) / "warm"
         ours(warm, 1, None)
+        write_plain(warm)
         pairs = []
         for number in range(options.pairs):
             first, second = (ours, by_hand) if number % 2 == 0 else (by_hand, ours)
@@ -104,11 +102,24 @@ def ours(run_dir: Path, steps: int, warm: Path | None) -> dict:
     return {"losses": losses, "train_runtime": lines[-1]["train_runtime"], "wall": wall}
 
 
+def write_plain(run_dir: Path) -> None:
+    """Write the rows of a run out as a script would have them, ids and labels side by side."""
+    from datasets import Dataset
+
+    from ctxkit.train.rows import open_rows
+
+    (key,) = json.loads((run_dir / "data.json").read_text())["stages"].values()
+    prepared = open_rows(run_dir / "data" / key)
+    rows = [{name: ids.tolist() for name, ids in row.items()} for row in prepared.train]
+    Dataset.from_list(rows).save_to_disk(run_dir / "plain")
+
+
 def by_hand(run_dir: Path, steps: int, warm: Path | None) -> dict:
     """Train by the script."""
     run_dir.mkdir(parents=True)
-    data = next((warm / "data").iterdir())
-    wall = timed([sys.executable, "-c", BY_HAND, str(data), str(warm / "tokenizer"), str(run_dir), str(steps)])
+    wall = timed(
+        [sys.executable, "-c", BY_HAND, str(warm / "plain"), str(warm / "tokenizer"), str(run_dir), str(steps)]
+    )
     return {**json.loads((run_dir / "result.json").read_text()), "wall": wall}
 
 

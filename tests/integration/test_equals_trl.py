@@ -12,7 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback, set_see
 from trl import SFTConfig, SFTTrainer
 
 from ctxkit.train import run
-from ctxkit.train.store import open_dataset
+from ctxkit.train.rows import open_rows
 from tests.integration.micro import losses, weights
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
@@ -27,6 +27,13 @@ class Losses(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if logs and "loss" in logs:
             self.found[state.global_step] = logs["loss"]
+
+
+def plain_rows(folder: Path) -> Dataset:
+    """The rows that a stage trained on, written out as a script would have them."""
+    prepared = open_rows(folder)
+    assert prepared is not None
+    return Dataset.from_list([{name: ids.tolist() for name, ids in row.items()} for row in prepared.train])
 
 
 def by_hand(rows: Dataset, tokenizer_folder: Path, output: Path, model: LlamaForCausalLM, steps: int):
@@ -57,7 +64,7 @@ def test_losses_and_weights_equal_a_trl_script(recipe: Path, tmp_path: Path) -> 
     set_seed(3)
     model = LlamaForCausalLM(config)
     records = {name: json.loads(directory.stage_record(name).read_text()) for name in ("base", "yarn")}
-    rows = open_dataset(directory.data(records["base"]["data"]))
+    rows = plain_rows(directory.data(records["base"]["data"]))
     found, model = by_hand(rows, directory.tokenizer, tmp_path / "by_hand", model, 8)
     assert found == {step: logged["base", step] for step in range(1, 9)}
     model.save_pretrained(tmp_path / "base")
@@ -68,7 +75,7 @@ def test_losses_and_weights_equal_a_trl_script(recipe: Path, tmp_path: Path) -> 
     }  # fmt: skip
     config.max_position_embeddings = 64
     extended = LlamaForCausalLM.from_pretrained(tmp_path / "base", config=config, dtype=torch.float32)
-    rows = open_dataset(directory.data(records["yarn"]["data"]))
+    rows = plain_rows(directory.data(records["yarn"]["data"]))
     found, model = by_hand(rows, directory.tokenizer, tmp_path / "by_hand", extended, 4)
     assert found == {step: logged["yarn", step] for step in range(1, 5)}
     model.save_pretrained(tmp_path / "yarn")

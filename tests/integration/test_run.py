@@ -64,16 +64,17 @@ def test_tokenizer_limit_is_raised_with_the_window(finished: tuple[Path, Path]) 
 
 
 def test_ledger_accounts_for_every_token(finished: tuple[Path, Path]) -> None:
-    """Tokens read are trained, unused or dropped; context comes on top."""
+    """Tokens read are kept, dropped or unused; what an overlap repeats comes on top, masked."""
     manifests = [json.loads(path.read_text()) for path in (finished[1] / "data").glob("*/manifest.json")]
     assert len(manifests) == 2
     for manifest in manifests:
         for source in manifest["sources"]:
-            spent = source["tokens_trained"] + source["tokens_unused"] + sum(source["dropped"].values())
-            assert source["tokens_read"] == spent
+            spent = source["tokens_kept"] + source["tokens_unused"] + sum(source["dropped"].values())
+            assert source["tokens_read"] == spent + source["tokens_eval"]
     # 40 documents of 100 characters and an end token: windows of 64 that share 8 tokens.
-    long = next(manifest for manifest in manifests if manifest["longest"] == 64)
-    assert (long["tokens"], long["sources"][0]["tokens_context"]) == (40 * 101, 40 * 8)
+    long = next(manifest for manifest in manifests if manifest["length"] == 64)
+    assert (long["train"]["tokens_trained"], long["train"]["tokens_masked"]) == (40 * 101, 40 * 8)
+    assert long["sources"][0]["tokens_repeated"] == 40 * 8
 
 
 def test_finished_run_is_not_redone(finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,18 +111,21 @@ def test_changed_evals_are_measured_without_training(finished: tuple[Path, Path]
     run(recipe, directory)
 
 
-def test_damaged_data_is_not_opened(finished: tuple[Path, Path]) -> None:
-    """Prepared data with a byte changed or cut is not opened."""
-    from ctxkit.train.store import open_dataset
+@pytest.mark.parametrize("name", ["train.arrow", "ids.bin"])
+def test_damaged_data_is_not_opened(finished: tuple[Path, Path], name: str) -> None:
+    """Rows with a byte changed or cut are not opened, nor are rows whose tokens are."""
+    from ctxkit.train.rows import open_rows
 
-    folder = next((finished[1] / "data").iterdir())
-    assert open_dataset(folder) is not None
-    file = next(folder.glob("*.arrow"))
+    data = finished[1] / "data"
+    folder = data / json.loads((finished[1] / "data.json").read_text())["stages"]["base"]
+    store = folder / json.loads((folder / "manifest.json").read_text())["stores"][0]["path"]
+    file = folder / name if name == "train.arrow" else store / name
+    assert open_rows(folder) is not None
     content = file.read_bytes()
     try:
         file.write_bytes(content[:-100] + b"\0" * 100)
-        assert open_dataset(folder) is None
+        assert open_rows(folder) is None
         file.write_bytes(content[: len(content) // 2])
-        assert open_dataset(folder) is None
+        assert open_rows(folder) is None
     finally:
         file.write_bytes(content)
