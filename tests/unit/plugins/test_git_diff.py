@@ -107,24 +107,26 @@ def test_as_git_writes_it(name: bytes, tmp_path: Path) -> None:
         if now[1] is not None:
             path.write_text(now[1])
         git(tmp_path, "add", "--all")
-        theirs = (
-            git(tmp_path, "-c", "core.quotePath=false", "diff", "--cached", "-M20%").decode().splitlines(keepends=True)
-        )
+        theirs = git(tmp_path, "-c", "core.quotePath=false", "diff", "--cached", "-M20%").decode()
         git(tmp_path, "-c", "user.name=x", "-c", "user.email=y", "commit", "--quiet", "-m", "x")
-        kept = [line for line in theirs if not line.startswith(("index ", "similarity index "))]
+        kept = [
+            line for line in theirs.splitlines(keepends=True) if not line.startswith(("index ", "similarity index "))
+        ]
         assert unified(before[1], now[1], before[0], now[0]) == "".join(kept)
         before = now
 
 
 def test_coarse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where looking closer would take too long, the rest is replaced as a whole, and the difference is still right."""
-    monkeypatch.setattr(diff, "WORK", 30)
-    old, new = "".join(f"{n}\n" for n in range(20)), "".join(f"{n % 7}\n" for n in range(20))
+    lines = [f"{n}\n" for n in range(20)]
+    old, new = "".join(lines), "".join([*lines[:5], "x\n", *lines[6:15], "y\n", *lines[16:]])
     (tmp_path / "f").write_text(old)
+    assert changed(unified(old, new, b"f", b"f")) == 4
+    monkeypatch.setattr(diff, "WORK", 1)
     patch = unified(old, new, b"f", b"f")
+    assert changed(patch) == 22
     applied(tmp_path, patch)
     assert (tmp_path / "f").read_text() == new
-    assert changed(patch) == 26
 
 
 def changed(patch: str) -> int:

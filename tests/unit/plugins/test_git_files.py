@@ -394,12 +394,23 @@ def test_stopping_early(kind: str, repo: Repo, tmp_path: Path, monkeypatch: pyte
     next(documents)
     assert list(scratch.iterdir())
     documents.close()
-    changes = text_changes(str(repo.path))
+    changes: Any = text_changes(str(repo.path))
     next(changes)
     changes.close()
     no_children()
     assert threading.active_count() == 1
     assert not list(scratch.iterdir())
+
+
+@pytest.mark.timeout(60)
+def test_stopping_early_in_a_large_repository(repo: Repo) -> None:
+    """Neither side waits for the other where both pipes are full when the reader stops."""
+    repo.commit_all([{f"f{n}": f"{n}" * 100 for n in range(4000)}])
+    cls: Any = collect(Host()).components["source"]["git"]
+    documents = iter(cls.model_validate({"kind": "git", "path": str(repo.path)}).build(Context()))
+    next(documents)
+    documents.close()
+    no_children()
 
 
 def test_nothing_of_the_environment(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
