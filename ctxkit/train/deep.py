@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ctxkit.errors import CtxkitError, DataError
@@ -67,8 +69,11 @@ def _check_evals(recipe: Recipe, context: Context) -> None:
 
 
 def _first_document(context: Context, source: SourceOptions) -> None:
-    if next(iter(source.build(context)), None) is None:
-        raise DataError("it yields no documents", "check its paths and patterns")
+    skipped = Counter[str]()
+    own = replace(context, skipped=lambda _document_id, reason: skipped.update({reason: 1}))
+    if next(iter(source.build(own)), None) is None:
+        left_out = ", ".join(f"{reason} ({count})" for reason, count in skipped.items())
+        raise DataError("it yields no documents", f"left out: {left_out}" if left_out else "check paths and patterns")
 
 
 @contextmanager

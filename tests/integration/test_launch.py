@@ -48,7 +48,7 @@ def test_two_processes_train_one_model(
     process = command("--set", "train.per_device_train_batch_size=2", launcher=torchrun, OMP_NUM_THREADS="1")
     out, said = process.communicate(timeout=280)
     assert process.returncode == ExitCode.DONE, said
-    assert said.count("stage base: 64 chunks") == 1
+    assert said.count("stage base: 64 rows") == 1
     assert out.count("model:  ") == 1
     one, two = losses(run(recipe, tmp_path / "one").path), losses(tmp_path / "run")
     assert one.keys() == two.keys()

@@ -170,7 +170,7 @@ def test_model_saved_but_not_recorded_is_saved_again(tmp_path: Path, uninterrupt
 def test_other_number_of_processes_is_refused(tmp_path: Path, uninterrupted: Path) -> None:
     """A stage begun with two processes is not continued by one, because other rows would follow."""
     folder = copy_to_step_6(uninterrupted, tmp_path / "run")
-    (folder / "processes.json").write_text('{"num_processes": 2}')
+    (folder / "begun.json").write_text('{"num_processes": 2}')
     recipe = tmp_path / "micro.yaml"
     recipe.write_text(RECIPE, encoding="utf-8")
     with pytest.raises(ResumeError, match="2 processes, and now there are 1"):
