@@ -129,6 +129,10 @@ def test_end_token_is_put_once() -> None:
     assert ids_by_us(tokenizer, document("a", "b"))[-1] == tokenizer.eos_token_id
     assert ids_by_us(tokenizer, document("a", "b")).count(tokenizer.eos_token_id) == 1
     assert ids_by_us(tokenizer, document("a")).count(tokenizer.eos_token_id) == 1
+    lines = with_template(trained("gpt2"), CHATML)
+    lines.eos_token = "<|im_end|>"
+    assert ids_by_us(lines, document("a", "b")) == ids_by_template(lines, document("a", "b"))
+    assert ids_by_us(lines, document("a", "b"))[-1] == lines.convert_tokens_to_ids("Ċ")
 
 
 def test_chats_and_their_forgeries_are_counted(tmp_path: Path) -> None:

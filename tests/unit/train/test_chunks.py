@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +219,14 @@ def test_kept_repeated_and_bands_by_hand() -> None:
     assert (made.trained, made.documents_cut, made.bands.tolist()) == (16, 1, [16, 16])
 
 
+def test_going_back_in_a_document_keeps_nothing_anew() -> None:
+    """A chunk within what was covered repeats all of its tokens, and takes nothing from those that follow."""
+    document = encoded(range(16))
+    made = collected(*(cut(document, *span) for span in ((0, 10), (2, 6), (8, 12))), documents=(document,))
+    assert made.kept.tolist() == [10, 0, 2]
+    assert [made.repeated(number) for number in range(3)] == [0, 4, 2]
+
+
 def test_documents_of_one_id_get_ids_of_their_own() -> None:
     """Spans name documents by their ids, so the second is handed out under another."""
     first, second = encoded([1, 2, 3], "same"), encoded([4, 5, 6], "same")
@@ -235,9 +242,8 @@ def test_documents_of_one_id_get_ids_of_their_own() -> None:
 def test_band_is_the_longest_document_of_a_chunk() -> None:
     """An example of a short and a long document counts as long."""
     short, long = encoded(range(3), "short"), encoded(range(50), "long")
-    joined = replace(
-        cut(short, 0, 3),
-        input_ids=np.concatenate([short.input_ids, long.input_ids[:5]]),
-        spans=(Span("short", 0, 3), Span("long", 0, 5)),
-    )
-    assert collected(joined, documents=(short, long)).bands.tolist() == [50]
+    parts = {"short": (short.input_ids, Span("short", 0, 3)), "long": (long.input_ids[:5], Span("long", 0, 5))}
+    for order in (("short", "long"), ("long", "short")):
+        ids, spans = zip(*(parts[name] for name in order), strict=True)
+        joined = Chunk(np.concatenate(ids), spans)
+        assert collected(joined, documents=(short, long)).bands.tolist() == [50]

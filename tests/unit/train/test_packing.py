@@ -58,6 +58,7 @@ def test_never_more_rows_than_trl(case: tuple[list[int], int]) -> None:
 def test_by_hand() -> None:
     """Longest first, each into the fullest row that it fits."""
     assert best_fit([3, 7, 5, 4, 1], 10) == [[0, 1], [2, 3, 4]]
+    assert best_fit([7, 5, 3], 10) == [[0, 2], [1]], "into the fullest, not the emptiest"
     assert best_fit([10, 10], 10) == [[0], [1]]
     assert best_fit([], 10) == []
 
