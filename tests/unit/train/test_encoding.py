@@ -93,11 +93,11 @@ def test_blocks_are_about_as_long_as_said() -> None:
 
 
 def test_long_text_is_cut_as_it_is_by_default() -> None:
-    """Two megabytes, the constants as they are: blocks near their size with the ids of the whole."""
+    """Almost a megabyte, the constants as they are: blocks near their size with the ids of the whole."""
     text = "".join(stdlib("ast.py", "argparse.py", "typing.py", "turtle.py")) * 2
     encoder = encoder_of("llama3")
     blocks, ids = in_blocks(encoder, text)
-    assert len(blocks) == len(text) // encoding.BLOCK_CHARACTERS + 1
+    assert len(blocks) == pytest.approx(len(text) / encoding.BLOCK_CHARACTERS, rel=0.2)
     assert ids == encoder([text])[0]
 
 
