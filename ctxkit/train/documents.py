@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ BATCH_DOCUMENTS = 64
 """Documents tokenised at once; more costs memory and gains nothing for long ones."""
 BATCH_CHARACTERS = 1 << 22
 """Characters tokenised at once."""
+SURROGATE = re.compile("[\ud800-\udfff]")
 COMMIT_SECONDS = 20
 """How much work a kill may cost."""
 
@@ -201,6 +203,7 @@ class SourceDocuments:
         blocks: list[_Block] = []
         size = 0
         for document, position in batch:
+            _refuse_surrogates(document)
             texts = [""] if document.messages else list(self._tokenisation.encoder.blocks(document.text))
             for number, text in enumerate(texts):
                 blocks.append(_Block(document, position, text, number == 0, number == len(texts) - 1))
@@ -225,6 +228,18 @@ class SourceDocuments:
                     self.store.append_ids(tokenisation.end)
                 self.store.special_token_texts += tokenisation.spells_special(block.document.text)
                 self.store.end(block.document, block.position)
+
+
+def _refuse_surrogates(document: Document) -> None:
+    """Refuse half a character, which no tokenizer takes.
+
+    Raises:
+        DataError: the text holds one.
+    """
+    found = None if document.text.isascii() else SURROGATE.search(document.text)
+    if found:
+        said = f"{document.id!r} holds half a character (U+{ord(found[0]):04X}) at {found.start()}"
+        raise DataError(said, "the source that gave it must leave it out or replace it")
 
 
 def _judged(document: Document, filters: Sequence[Filter]) -> str | None:

@@ -20,6 +20,7 @@ from ctxkit_filters.options import LengthOptions
 from ctxkit_sources.options import FilesOptions, HubOptions, RepeatsOptions
 from tests.unit.train.builders import (
     Scripted,
+    Texts,
     byte_tokenizer,
     contents,
     ids_of,
@@ -203,3 +204,9 @@ def test_rows_are_numpy_arrays(tmp_path: Path) -> None:
     assert isinstance(row["input_ids"], np.ndarray)
     assert row["input_ids"].dtype == row["labels"].dtype == np.int64
     assert set(row) == {"input_ids", "labels"}
+
+
+def test_half_a_character_is_refused(tmp_path: Path) -> None:
+    """A lone surrogate, which no tokenizer takes, is named with its document and place."""
+    with pytest.raises(DataError, match=r"holds half a character \(U\+D83D\) at 3"):
+        prepare(section(Texts(texts=("fine", "abc\ud83d"))), tmp_path)
