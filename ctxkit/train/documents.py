@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -21,7 +22,7 @@ from ctxkit.train.tokens import LeftOut, TokenStore
 
 BATCH_DOCUMENTS = 64
 """Documents tokenised at once; more costs memory and gains nothing for long ones."""
-BATCH_CHARACTERS = 1 << 22
+BATCH_CHARACTERS = 1 << 20
 """Characters tokenised at once."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 COMMIT_SECONDS = 20
@@ -184,17 +185,20 @@ class SourceDocuments:
 
         raw = iter(self._options.build(replace(self._reading.context, skipped=skipped)))
 
-        def counted() -> Iterator[Document]:
+        def count(document: Document) -> Document:
             nonlocal passed
-            for document in raw:
-                passed += 1
-                if passed > known:
-                    yield document
-            if passed < known:
+            passed += 1
+            return document
+
+        def counted() -> Iterator[Document]:
+            documents = map(count, raw)
+            if sum(1 for _ in islice(documents, known)) < known:
                 raise DataError(
                     f"the source {self._options.kind} has {passed} documents, and had {known} before",
                     "it must give the same documents every time for the same seed",
                 )
+            # Unlike a loop, this keeps no document that was handed on.
+            yield from documents
 
         return counted()
 
@@ -202,16 +206,24 @@ class SourceDocuments:
         """Tokenise a batch and write it, no more than so many characters at once."""
         blocks: list[_Block] = []
         size = 0
+        for block in self._blocks(batch):
+            blocks.append(block)
+            size += len(block.text)
+            if size >= BATCH_CHARACTERS:
+                self._write(blocks)
+                blocks, size = [], 0
+        self._write(blocks)
+
+    def _blocks(self, batch: list[tuple[Document, int]]) -> Iterator[_Block]:
+        """Yield the pieces of each text as they are asked for: together they would be a copy of it."""
         for document, position in batch:
             _refuse_surrogates(document)
-            texts = [""] if document.messages else list(self._tokenisation.encoder.blocks(document.text))
-            for number, text in enumerate(texts):
-                blocks.append(_Block(document, position, text, number == 0, number == len(texts) - 1))
-                size += len(text)
-                if size >= BATCH_CHARACTERS:
-                    self._write(blocks)
-                    blocks, size = [], 0
-        self._write(blocks)
+            texts = iter([""]) if document.messages else self._tokenisation.encoder.blocks(document.text)
+            first, text = True, next(texts)
+            for following in texts:
+                yield _Block(document, position, text, first, last=False)
+                first, text = False, following
+            yield _Block(document, position, text, first, last=True)
 
     def _write(self, blocks: list[_Block]) -> None:
         tokenisation = self._tokenisation

@@ -31,6 +31,8 @@ FORMAT = 1
 FILES = ("ids.bin", "index.bin", "documents.jsonl", "left_out.jsonl")
 PIECE_BYTES = 1 << 26
 """How much is read at once for hashing."""
+PIECE_TOKENS = 1 << 20
+"""How many ids are read at once."""
 INDEX_FIELDS = 3
 READ_BYTES = 1 << 30
 """The kernel reads no more than two gigabytes at once."""
@@ -96,10 +98,11 @@ class TokenStore:
 
     def read(self, index: int, decode: Any) -> EncodedDocument:
         """Return a document; its text is decoded by `decode(ids)` when somebody asks for it."""
-        ids = read_ids(self._files["ids.bin"].fileno(), self.dtype, self.start(index), self.length(index))
-        return EncodedDocument(
-            _StoredDocument.of(json.loads(self.line(index)), ids, decode), ids.astype(np.int32, copy=False)
-        )
+        start, ids = self.start(index), np.empty(self.length(index), dtype=np.int32)
+        for first in range(0, len(ids), PIECE_TOKENS):  # in pieces: as a whole it would be held in both types at once
+            piece = ids[first : first + PIECE_TOKENS]
+            piece[:] = self.read_span(start + first, len(piece))
+        return EncodedDocument(_StoredDocument.of(json.loads(self.line(index)), ids, decode), ids)
 
     def read_span(self, start: int, count: int) -> NDArray[Any]:
         """Return `count` ids from token `start` of the store on."""
@@ -108,7 +111,7 @@ class TokenStore:
     def at(self, place: int) -> tuple[str, int]:
         """Return the id of the document that a token of the store belongs to, and the token's place in it."""
         index = bisect_right(self._ends, place)
-        return self.read(index, str).document.id, place - self.start(index)
+        return json.loads(self.line(index))["id"], place - self.start(index)
 
     def left_out_lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield each line of what was left out with its position."""
