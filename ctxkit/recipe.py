@@ -124,8 +124,9 @@ class DataSection(Section):
     eval: EvalSplit | None = None
     """Set documents aside for `train.eval_strategy`."""
     max_lost: float | None = Field(default=None, ge=0, le=1)
-    """The part of the tokens read that filters and chunker may leave out before the run is refused; unset, any part,
-    for all of it is counted and said."""
+    """The part of the tokens read that filters of tokens and the chunker may leave out before the run is refused; 0
+    also refuses documents that a source skips or a filter of texts drops, whose tokens nobody counted. Unset, any
+    part, for all of it is counted and said."""
     keep_left_out: bool = False
     """Keep the texts that filters leave out beside the prepared data, to be looked at."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_CHANGES_SHOWN = 10
-PREPARED = {".lock", "data", "data.json", "data.html", "tokenizer"}
+PREPARED = {"data", "data.json", "data.html", "tokenizer"}
 """What may lie in a directory that holds no run yet."""
 PATIENCE_SECONDS = 600
 
@@ -133,7 +133,9 @@ class RunDirectory:
         if not file.exists():
             if self.status() or any(self.path.glob("stages/*")):
                 raise ResumeError(f"{self.path} holds another run, without its recipe", "choose another --run-dir")
-            strange = {path.name for path in self.path.glob("*")} - PREPARED
+            found = {path.name for path in self.path.glob("*")} - PREPARED
+            # What begins with a dot or was never renamed, a kill left behind.
+            strange = {name for name in found if not name.startswith(".") and ".tmp-" not in name}
             if strange:
                 names = ", ".join(sorted(strange)[:MAX_CHANGES_SHOWN])
                 raise ResumeError(f"{self.path} holds other files: {names}", "choose another --run-dir")
@@ -176,6 +178,15 @@ FREE = frozenset(
     ("save_steps", "save_strategy", "save_total_limit", "logging_steps", "logging_strategy", "logging_first_step")
 ) | {"report_to", "run_name"}
 """Fields of SFTConfig that may change under a run: they decide what is written, not what is trained."""
+
+
+@contextmanager
+def waiting_lock(path: Path) -> Iterator[None]:
+    """Hold a file for this process, once no other process holds it; for short work alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _as_json(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class Document:
     order: int = 0
     """The place within its group."""
     metadata: Mapping[str, str | int | float] = field(default_factory=dict)
+    """What else is known; `origin` names what the document is a version of, and all versions of one origin are set
+    aside for evaluation together."""
     messages: tuple[Mapping[str, str], ...] = ()
     """Turns of a chat (`role`, `content`), encoded by the tokenizer's chat template instead of `text`; `text` then
     holds the contents alone, for filters."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -60,9 +61,10 @@ class Encoder:
             yield text[start:]
 
     def _end(self, text: str, start: int) -> int:
-        if not self._breaks:
-            return len(text)
         latest = min(start + LONGEST_BLOCK, len(text))
+        if not self._breaks:
+            line = text.rfind("\n", start, latest) + 1
+            return line if latest < len(text) and line > start else latest
         for first, last in (
             (start + BLOCK_CHARACTERS, start + 2 * BLOCK_CHARACTERS),
             (start + BLOCK_CHARACTERS, latest),
@@ -110,6 +112,9 @@ def _sample() -> str:
 
 _SAMPLE = _sample()
 
+MARKUP = re.compile(r"<\S+>|\[\S+\]")
+"""An added token that looks like this is structure, whether or not its tokenizer calls it special: `<|file_sep|>`."""
+
 Encode = Callable[[Sequence[str]], list[list[int]]]
 
 
@@ -119,7 +124,10 @@ def _copied(tokenizer: PreTrainedTokenizerBase) -> Any:
     if backend is None:
         return None
     try:
-        own: Any = Tokenizer.from_str(backend.to_str())
+        described = json.loads(backend.to_str())
+        for token in described.get("added_tokens", ()):
+            token["special"] = token["special"] or MARKUP.fullmatch(token["content"]) is not None
+        own: Any = Tokenizer.from_str(json.dumps(described))
     except Exception:  # noqa: BLE001 - a backend with parts written in Python cannot be copied
         return None
     own.no_truncation()
@@ -160,7 +168,7 @@ def _slow(tokenizer: PreTrainedTokenizerBase) -> Encode:
 def special_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
     """Return a pattern that finds the special tokens of a tokenizer spelled out in a text, or None without any."""
     tokens = sorted((str(token) for token in tokenizer.all_special_tokens), key=len, reverse=True)
-    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    added = [str(t) for t in tokenizer.added_tokens_decoder.values() if t.special or MARKUP.fullmatch(str(t))]
     spelled = list(dict.fromkeys(token for token in [*tokens, *added] if token.strip()))
     return re.compile("|".join(map(re.escape, spelled))) if spelled else None
 

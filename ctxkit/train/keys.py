@@ -31,8 +31,8 @@ def data_keys(data: DataSection, context: Context, tokenizer_folder: Path) -> Da
         DataError: a source cannot be found.
     """
     tokenizer = hashlib.sha256()
-    for file in sorted(tokenizer_folder.glob("*.json")):
-        tokenizer.update(file.read_bytes())
+    for file in sorted(path for path in tokenizer_folder.iterdir() if path.is_file()):
+        tokenizer.update(file.name.encode() + b"\0" + file.read_bytes())
     texts = [_described(options) for options in data.filters if isinstance(options, FilterOptions)]
     stores = tuple(
         _key(

@@ -111,9 +111,13 @@ def _cells(data: DataSection, sources: Sequence[SourceChunks]) -> dict[tuple[int
     cells: dict[tuple[int, int], list[Chosen]] = {}
     weighted = bool(shares(data))
     for chunks, options in zip(sources, data.sources, strict=True):
-        for chosen in _within([(chunks.source, number) for number in range(len(chunks))], sources, options.max_tokens):
-            band = band_of(data, chunks.bands[chosen[1]])
-            cells.setdefault((chunks.source if weighted else 0, band), []).append(chosen)
+        own: dict[int, list[Chosen]] = {}
+        for number in range(len(chunks)):
+            own.setdefault(band_of(data, chunks.bands[number]), []).append((chunks.source, number))
+        for band, members in own.items():
+            # A source's budget holds for each of its classes of length, or the first documents would use it up.
+            budget = options.max_tokens and int(options.max_tokens * band_shares(data)[band])
+            cells.setdefault((chunks.source if weighted else 0, band), []).extend(_within(members, sources, budget))
     return cells
 
 

@@ -8,9 +8,10 @@ from typing import cast
 from transformers import PreTrainedTokenizerBase
 
 from ctxkit import identity
+from ctxkit.errors import DiskError
 from ctxkit.reading import Located
 from ctxkit.recipe import Stage
-from ctxkit.rundir import RunDirectory
+from ctxkit.rundir import RunDirectory, waiting_lock
 from ctxkit.settings import seed
 from ctxkit.spec import Context
 from ctxkit.train.data import build_dataset, open_sources, reading
@@ -45,7 +46,8 @@ def data_context(located: Located, directory: RunDirectory) -> Context:
 
 def prepare_stage(stage: Stage, directory: RunDirectory, context: Context) -> tuple[str, Prepared]:
     """Return the key and the rows of a stage's data, and record where they lie."""
-    context = replace(context, seed=seed(stage))
+    # Data does not depend on the model: `ctxkit data` knows none, and makes the same.
+    context = replace(context, seed=seed(stage), original_max_position_embeddings=0)
     keys = data_keys(stage.data, context, directory.tokenizer)
     prepared = build_dataset(stage.data, context, directory.path / "data", keys)
     directory.record_data(stage.name, keys.rows)
@@ -63,7 +65,20 @@ def prepare_shard(located: Located, directory: RunDirectory, shard: Shard) -> No
     Raises:
         CtxkitError: with `exit_code` saying what kind of thing went wrong.
     """
-    directory.path.mkdir(parents=True, exist_ok=True)
+    recipe, used = identity.plain(located.recipe), identity.components(located.recipe)
+    try:
+        with waiting_lock(directory.path / ".parts.lock"):
+            if not (directory.path / "recipe.yaml").exists():
+                directory.claim(recipe, used)
+            directory.holds(recipe, used)
+    except OSError as error:
+        message = f"the run directory {directory.path} cannot be written: {error.strerror}"
+        raise DiskError(message, "choose another with --run-dir") from error
+    with full_disk_said(directory.path):
+        _tokenise_part(located, directory, shard)
+
+
+def _tokenise_part(located: Located, directory: RunDirectory, shard: Shard) -> None:
     context = data_context(located, directory)
     tokenisation = Tokenisation(cast("PreTrainedTokenizerBase", context.tokenizer))
     for stage in located.recipe.stages:

@@ -73,6 +73,8 @@ class Reader:
         if self._eval is None:
             return False
         document = encoded.document
-        name = (document.group or document.id) if self._eval.by == "group" else document.id
+        name = str(document.metadata.get("origin", document.id))
+        if self._eval.by == "group" and document.group:
+            name = document.group
         place = xxhash.xxh3_64_intdigest(f"{self._seed} {name}".encode("utf-8", "replace"))
         return place < self._eval.share * 2**64

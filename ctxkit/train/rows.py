@@ -106,15 +106,16 @@ class Split:
             counts: list[int] = []
             masked: list[int] = []
             lengths: list[int] = []
-            hardest = 0
+            hardest = offset = 0
             for number in row:
                 source, chunk = self.chosen[number]
-                chunks, offset = self.sources[source], sum(lengths)
+                chunks = self.sources[source]
                 pieces = slice(chunks.pieces[chunk], chunks.pieces[chunk + 1])
                 starts += chunks.starts[pieces]
                 counts += chunks.counts[pieces]
                 masked += [place + offset for place in chunks.masked[chunks.masks[chunk] : chunks.masks[chunk + 1]]]
                 lengths.append(chunks.lengths[chunk])
+                offset += chunks.lengths[chunk]
                 hardest = max(hardest, chunks.difficulties[chunk])
             values = (starts, counts, masked, lengths if self.document_mask else [], sum(lengths))
             for name, value in zip(_TYPES, (*values, self.chosen[row[0]][0], DIFFICULTIES[hardest]), strict=True):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import heapq
 import re
+import resource
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +18,8 @@ from ctxkit.rundir import read_sealed
 from ctxkit.train.progress import say
 from ctxkit.train.tokens import TokenStore
 
+FILES_A_PART = 5
+SPARE_FILES = 512
 PART = re.compile(r"\.part-([0-9]+)-of-([0-9]+)$")
 
 
@@ -52,7 +56,14 @@ def merge(folder: Path, dtype: np.dtype[Any]) -> None:
 
     Documents are copied in the order of the source, so that even the bytes are the same.
     """
-    for count, parts in _parts(folder).items():
+    found = _parts(folder)
+    if read_sealed(folder / "journal.json").get("exhausted"):
+        # Put together before; a kill came between that and their removal.
+        for part in (part for parts in found.values() for part in parts):
+            shutil.rmtree(part)
+        return
+    _allow_files(max(found, default=0) * FILES_A_PART)
+    for count, parts in found.items():
         # Looked at before it is opened: another process may still be writing it.
         ready = [part for part in parts if read_sealed(part / "journal.json").get("exhausted")]
         stores = [TokenStore(part, dtype) for part in ready] if len(ready) == count else []
@@ -76,15 +87,27 @@ def _parts(folder: Path) -> dict[int, list[Path]]:
     return {count: [path for _, path in sorted(parts)] for count, parts in sorted(found.items())}
 
 
+def _numbered(store: TokenStore, part: int) -> Iterator[tuple[int, int, int]]:
+    """Yield position in the source, part, and number in the part of each document."""
+    return ((store.position_of(number), part, number) for number in range(len(store)))
+
+
+def _allow_files(count: int) -> None:
+    """Let this process open so many files at once, as far as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def _copy(stores: list[TokenStore], folder: Path, dtype: np.dtype[Any]) -> None:
     temporary = folder.with_name(f"{folder.name}.tmp-merged")
     shutil.rmtree(temporary, ignore_errors=True)
     merged = TokenStore(temporary, dtype)
     for item in heapq.merge(*(store.left_out_lines() for store in stores), key=lambda pair: pair[0]):
         merged.copy_left_out(item[1])
-    numbered = (
-        [(store.position_of(number), part, number) for number in range(len(store))] for part, store in enumerate(stores)
-    )
+    numbered = (_numbered(store, part) for part, store in enumerate(stores))
     for position, part, number in heapq.merge(*numbered):
         merged.copy(stores[part], number, position)
     merged.position = max(store.position for store in stores)

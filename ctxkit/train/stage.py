@@ -57,6 +57,7 @@ def run_stage(run: Run, stage: Stage) -> None:
     """Train and evaluate one stage, or what of it is not finished."""
     directory, context, recipe = run.directory, replace(run.context, seed=seed(stage)), run.located.recipe
     if launch.rank() == 0 and stage is _first_ancestor(recipe) and recipe.model.name_or_path:
+        prepare_stage(stage, directory, context)  # first, because mistakes in data are found in it
         _measure_model(run)
     if record := read_json(directory.stage_record(stage.name)):
         say(f"stage {stage.name}: already trained")

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from ctxkit.errors import CtxkitError, DataError, ExitCode
 from ctxkit.recipe import Recipe, TokenizerTraining
+from ctxkit.rundir import waiting_lock
 from ctxkit.spec import Context, SourceOptions
 from ctxkit.train.model import refusal
 from ctxkit.train.progress import say
@@ -32,6 +33,11 @@ def make_tokenizer(recipe: Recipe, context: Context, folder: Path) -> PreTrained
     Raises:
         DataError: it cannot be loaded, or has no end-of-text token.
     """
+    with waiting_lock(folder.with_name(".tokenizer.lock")):  # several processes may prepare parts of the data
+        return _made(recipe, context, folder)
+
+
+def _made(recipe: Recipe, context: Context, folder: Path) -> PreTrainedTokenizerBase:
     if (folder / "tokenizer_config.json").exists():
         return _loaded(str(folder), None)
     section, model = recipe.tokenizer, recipe.model
@@ -47,10 +53,7 @@ def make_tokenizer(recipe: Recipe, context: Context, folder: Path) -> PreTrained
     temporary = folder.with_name(f"tokenizer.tmp-{os.getpid()}")
     tokenizer.save_pretrained(temporary)
     shutil.rmtree(folder, ignore_errors=True)  # one without its config is not whole
-    try:
-        temporary.replace(folder)
-    except OSError:  # several processes prepare parts of the data, and another was first: it made the same
-        shutil.rmtree(temporary)
+    temporary.replace(folder)
     return tokenizer
 
 

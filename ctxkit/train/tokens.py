@@ -29,7 +29,7 @@ from ctxkit.spec import Document, EncodedDocument
 FORMAT = 1
 """Raised whenever a store of an older version must not be read."""
 FILES = ("ids.bin", "index.bin", "documents.jsonl", "left_out.jsonl")
-PIECE_BYTES = 1 << 26
+PIECE_BYTES = 1 << 20
 """How much is read at once for hashing."""
 PIECE_TOKENS = 1 << 20
 """How many ids are read at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +30,10 @@ from ctxkit.spec import (
 )
 from ctxkit.train import keys as keys_module
 from ctxkit.train import rows, tokens
+from ctxkit.train.keys import data_keys
 from ctxkit.train.ledger import difficulty, histogram, summary
+from ctxkit.train.reader import Reader
+from ctxkit_filters.options import LengthOptions
 from ctxkit_report.manifest import look
 from tests.unit.train.builders import (
     Scripted,
@@ -411,3 +415,51 @@ def test_rows_folder_is_named_by_its_key(tmp_path: Path) -> None:
     assert rows_folder(tmp_path).name == keys_of(data, Context(tokenizer=byte_tokenizer()), tmp_path).rows
     assert ids_of(prepare(section(Texts(lengths=(20,)), length=8), tmp_path)) != ids_of(prepare(data, tmp_path))
     assert len(list((tmp_path / "data").glob("*/manifest.json"))) == 2
+
+
+def test_nothing_may_be_lost(tmp_path: Path) -> None:
+    """`max_lost: 0` refuses documents that a filter of texts drops, though nobody counted their tokens."""
+    judge = LengthOptions(kind="length", max_characters=30)
+    data = section(Texts(lengths=(20, 40)), length=64, filters=(judge,), max_lost=0)
+    with pytest.raises(DataError, match=r"1 documents are left out.*\n.*longer than 30 characters"):
+        prepare(data, tmp_path)
+
+
+def test_versions_of_one_origin_stay_together(tmp_path: Path) -> None:
+    """All versions of a file, and the file itself, go to the same side."""
+    documents = [
+        *(
+            EncodedDocument(Document("", f"{n}:a", metadata={"origin": f"repo/{n % 9}"}), np.arange(3))
+            for n in range(90)
+        ),
+        *(EncodedDocument(Document("", f"repo/{n}"), np.arange(3)) for n in range(9)),
+    ]
+
+    class Store:
+        def position_of(self, number: int) -> int:
+            return number
+
+    class Source:
+        store = Store()
+
+        def get(self, number: int) -> EncodedDocument | None:
+            return documents[number] if number < len(documents) else None
+
+    reader = Reader(Source(), (), EvalSplit(share=0.4), 0, Counter())
+    trained = {d.document.metadata.get("origin", d.document.id) for _, d in reader.train()}
+    aside = {d.document.metadata.get("origin", d.document.id) for _, d in reader.held_out()}
+    assert trained
+    assert aside
+    assert not trained & aside
+    assert trained | aside == {f"repo/{n}" for n in range(9)}
+
+
+def test_chat_template_is_part_of_the_key(tmp_path: Path) -> None:
+    """Transformers keeps it in a file of its own, which is no JSON."""
+    data = section(Texts(lengths=(20,)))
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text("{}")
+    before = data_keys(data, Context(), folder)
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    assert data_keys(data, Context(), folder) != before

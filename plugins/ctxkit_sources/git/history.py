@@ -93,6 +93,8 @@ class FileChains(Chains):
         before: tuple[bytes, str] | None = None
         order = 0
         group = f"{name}:{lineage.birth}"
+        # As the source `git` names the file, so that its history is set aside for evaluation with it.
+        origin = f"{name}/{readable(lineage.versions[-1][1].path)}"
         for (commit, step), blob in zip(lineage.versions, blobs, strict=False):
             id_ = _id(commit, step)
             text, reason = self.texts.read(blob, id_)
@@ -104,7 +106,7 @@ class FileChains(Chains):
             shown = (
                 text if before is None or self.form == "versions" else unified(before[1], text, before[0], step.path)
             )
-            yield Document(shown, id_, group, order, _metadata(name, commit, step))
+            yield Document(shown, id_, group, order, {**_metadata(name, commit, step), "origin": origin})
             before = step.path, text
             order += 1
 

@@ -52,6 +52,14 @@ def test_prepared_data_alone_is_no_run(directory: RunDirectory) -> None:
     assert directory.holds(changed(name="other"), {})
 
 
+def test_what_a_kill_left_is_no_other_file(tmp_path: Path) -> None:
+    """A file that was never renamed, or a tokenizer that was never whole, does not take the directory."""
+    made = RunDirectory(tmp_path / "run")
+    (made.path / "tokenizer.tmp-77").mkdir(parents=True)
+    (made.path / ".recipe.yaml.tmp-77").write_text("half")
+    assert not made.holds(RECIPE, {})
+
+
 def test_the_same_recipe_continues(directory: RunDirectory) -> None:
     """The same recipe is recognised, though it went through a file; a commit stays text, 1e-5 a number."""
     assert directory.holds(RECIPE, {"rope:yarn": "x"})

@@ -144,7 +144,7 @@ def test_what_is_said(repo: Repo) -> None:
     second = repo.commit({"old.py": None, "new.py": lines + "more\n"}, "Move\x1b[31m", author="Ann <ann@example.com>")
     third = repo.commit({"new.py": lines})
     told = history(repo)
-    common = {"repository": "tools"}
+    common = {"repository": "tools", "origin": "tools/new.py"}  # as the source `git` names the file
     assert [document.metadata for document in told.documents] == [
         common
         | {"commit": first, "path": "old.py", "date": "2020-09-13T14:27:40+02:00", "subject": "Add  a thing"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import statistics
 from itertools import chain
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models
+from tokenizers import AddedToken, Tokenizer, models
 from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
 
 from ctxkit.train import encoding
@@ -48,8 +49,9 @@ def in_blocks(encoder: Encoder, text: str) -> tuple[list[str], list[int]]:
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("design", DESIGNS)
-def test_blocks_give_the_ids_of_the_whole(design: str) -> None:
+def test_blocks_give_the_ids_of_the_whole(design: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """For every design of tokenizer, texts seen and unseen; where cutting would change ids, nothing is cut."""
+    monkeypatch.setattr(encoding, "LONGEST_BLOCK", 10**6)
     tokenizer, encoder = trained(design), encoder_of(design)
     for text in [*stdlib("json/decoder.py", "ast.py", "heapq.py"), C_CODE, STRANGE]:
         blocks, ids = in_blocks(encoder, text)
@@ -82,6 +84,33 @@ def test_line_without_a_harmless_place_keeps_every_character(design: str, line: 
     blocks, ids = in_blocks(encoder_of(design), line)
     assert max(map(len, blocks)) == 3000
     assert trained(design).decode(ids, clean_up_tokenization_spaces=False) == line
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("design", sorted(set(DESIGNS) - set(EXACT)))
+def test_text_of_any_tokenizer_is_cut_in_the_end(design: str) -> None:
+    """Where no cut is harmless, the longest block ends after a line: memory stays flat, every character is kept."""
+    text = stdlib("ast.py")[0]
+    blocks, _ = in_blocks(encoder_of(design), text)
+    assert "".join(blocks) == text
+    assert max(map(len, blocks)) <= 3000
+    assert all(block.endswith("\n") for block in blocks)
+
+
+@pytest.mark.parametrize("text", ["a <|file_sep|> b", "<tool_call>x</tool_call>", "[INST] y [/INST]"])
+def test_structure_that_a_tokenizer_does_not_call_special_is_split(text: str) -> None:
+    """Qwen2.5-Coder's `<|file_sep|>` is an added token and not special; in a text it must stay text all the same."""
+    tokenizer = copy.deepcopy(trained("gpt2"))
+    names = ["<|file_sep|>", "<tool_call>", "</tool_call>", "[INST]", "[/INST]"]
+    tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in names])
+    new = {tokenizer.convert_tokens_to_ids(name) for name in names}
+    assert new & {*tokenizer(text, split_special_tokens=True)["input_ids"]}  # transformers alone does not split them
+    (ids,) = Encoder(tokenizer)([text])
+    assert not new & {*ids}
+    assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
+    pattern = special_pattern(tokenizer)
+    assert pattern is not None
+    assert pattern.search(text)
 
 
 @pytest.mark.usefixtures("small_blocks")

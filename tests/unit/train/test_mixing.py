@@ -46,6 +46,12 @@ def test_budget_with_bands(tmp_path: Path) -> None:
     assert prepared.manifest["sources"][0]["documents"] < 400
 
 
+def test_budget_of_a_source_holds_for_each_band(tmp_path: Path) -> None:
+    """Short documents in front do not use up what the recipe wants of long ones."""
+    source = Texts(lengths=(19,) * 200 + (99,) * 30, max_tokens=1000)
+    assert by_band(prepare(section(source, length=100, length_bands=BANDS), tmp_path)) == (400, 600)
+
+
 def test_budget_with_bands_over_sources_of_one_length_each(tmp_path: Path) -> None:
     """A first source that has short documents alone leaves room for the long ones of the second."""
     sources = [Texts(lengths=(19,) * 500), Texts(lengths=(99,) * 100)]
