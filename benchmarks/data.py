@@ -240,10 +240,12 @@ def axolotl(bench: Bench) -> list[Figure]:
         "axolotl": ("axolotl_rows", {"length": ROW, "python": python or sys.executable}),
     }
     made = bench.alternate(name, contenders)
-    disk = made["axolotl"][0].facts["disk_bytes"] / bench.corpus.facts()["tokens"]
+    facts, whole = made["axolotl"][0].facts, bench.corpus.facts()["tokens"]
+    what = f"CPU of axolotl {facts['version']}, which does not pack yet"
     return [
-        faster(name, "CPU of axolotl, which does not pack yet", made["ctxkit"], made["axolotl"], 2),
-        Figure(name, "bytes on disk a token, axolotl", f"{disk:.1f}"),
+        faster(name, what, made["ctxkit"], made["axolotl"], 2),
+        Figure(name, "bytes on disk a token, axolotl", f"{facts['disk_bytes'] / facts['tokens']:.1f}"),
+        Figure(name, "tokens lost, axolotl", _lost(whole - facts["tokens"], whole)),
     ]
 
 
@@ -320,7 +322,7 @@ def duplicates(bench: Bench) -> list[Figure]:
 
 def memory(bench: Bench) -> list[Figure]:
     """Measure the memory that one long document takes, and how it grows with the number of documents."""
-    name, rounds = "memory", min(bench.options.rounds, 3)
+    name, rounds = "memory", min(bench.options.rounds, 2)
     contenders = {}
     sizes = {}
     for kind, text in _long_texts(bench).items():

@@ -33,6 +33,8 @@ WINDOW, THRESHOLD = 50, 0.8
 """Of the repetition tests."""
 SIGNATURE, SHINGLE = 128, 5
 """Values of a MinHash signature, and tokens of an n-gram."""
+TINY = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+"""A model for those that want one before they prepare data."""
 REGULAR = (0o100644, 0o100755)
 """Modes of files in git, symbolic links and submodules left out."""
 
@@ -125,7 +127,6 @@ def trl_rows(job: Job) -> tuple[Work, Facts]:
     copy = folder / "corpus.arrow"
     shutil.copy(corpus.arrow, copy)
     dataset, tokenizer = Dataset.from_file(str(copy)), corpus.load_tokenizer()
-    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     args = SFTConfig(
         output_dir=str(folder / "trainer"),
         max_length=job["length"],
@@ -137,7 +138,7 @@ def trl_rows(job: Job) -> tuple[Work, Facts]:
         disable_tqdm=True,
     )
     trainer = SFTTrainer(
-        model=LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)),
+        model=LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **TINY)),
         args=args,
         train_dataset=Dataset.from_list([{"text": "a text, so that there is a trainer"}]),
         processing_class=tokenizer,
@@ -167,7 +168,7 @@ def axolotl_rows(job: Job) -> tuple[Work, Facts]:
     corpus, folder = Corpus(Path(job["corpus"])), Path(job["folder"])
     tokenizer = corpus.load_tokenizer()
     tokenizer.save_pretrained(folder / "model")
-    LlamaConfig(vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8).save_pretrained(folder / "model")
+    LlamaConfig(vocab_size=len(tokenizer), **TINY).save_pretrained(folder / "model")
     config = {
         "base_model": str(folder / "model"),
         "datasets": [{"path": str(corpus.lines), "ds_type": "json", "type": "completion", "field": "text"}],
@@ -181,7 +182,6 @@ def axolotl_rows(job: Job) -> tuple[Work, Facts]:
         "optimizer": "adamw_torch",
         "bf16": False,
         "dataset_num_proc": 1,
-        "excess_length_strategy": "truncate",
     }
     (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
     sys.argv = ["preprocess"]
@@ -189,7 +189,16 @@ def axolotl_rows(job: Job) -> tuple[Work, Facts]:
     def work() -> None:
         do_cli(str(folder / "config.yaml"))
 
-    return work, lambda _: {"disk_bytes": _disk(folder / "prepared")}
+    def facts(_: None) -> dict[str, Any]:
+        from importlib.metadata import version
+
+        from datasets import load_from_disk
+
+        made = load_from_disk(str(next(path.parent for path in folder.glob("prepared/*/dataset_info.json"))))
+        tokens = sum(len(ids) for ids in made.with_format("numpy")["input_ids"])
+        return {"tokens": tokens, "disk_bytes": _disk(folder / "prepared"), "version": version("axolotl")}
+
+    return work, facts
 
 
 def encoded_alone(job: Job) -> tuple[Work, Facts]:
