@@ -66,7 +66,10 @@ def inspect(
     history = None
     if target.history:
         say("reading its history ...")
-        history = read_history(target, registry, count)
+        try:
+            history = read_history(target, registry, count)
+        except DataError as error:
+            say(f"no use can be made of its history: {error.message}")
     chunkers = advise(target, documents, history)
     section = data_section(target, documents, chunkers, registry)
     return Inspection(target, count.name, documents, history, chunkers, dump({"data": section}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Generator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -69,6 +70,8 @@ def read_history(target: Target, registry: Registry, count: TokenCount) -> Histo
         tokens[document.group] += length
         used.add(str(document.metadata.get("commit", document.id)))
     whole = next(documents, None) is None
+    if isinstance(documents, Generator):
+        documents.close()  # now, and not when the interpreter ends: it holds processes and threads
     lengths = list(tokens.values())
     return History(
         len(commits.seen | used),

@@ -263,6 +263,7 @@ def _explained(ledgers: Sequence[SourceLedger]) -> str:
     for ledger in ledgers:
         documents = {**ledger.skipped, **ledger.filtered_documents}
         said = [f"{reason} ({count} documents)" for reason, count in documents.items()]
-        said += [f"{reason} ({count:,} tokens)" for reason, count in ledger.dropped.items()]
+        lost = {**ledger.dropped, "set aside for evaluation": ledger.tokens_eval}
+        said = [f"{reason} ({count:,} tokens)" for reason, count in lost.items() if count] + said
         parts.append(f"{ledger.kind}: {ledger.documents_read} documents, {', '.join(said) or 'nothing left out'}")
     return "; ".join(parts)

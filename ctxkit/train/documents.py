@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, cast
@@ -106,6 +106,7 @@ class SourceDocuments:
         self.store = store
         self._options, self._tokenisation, self._reading = options, tokenisation, reading
         self._raw: Iterator[Document] | None = None
+        self._source: Iterator[Document] | None = None
         self._torn = False
         """Whether a batch was begun and not ended, so that the store holds half of it."""
         self._committed = time.monotonic()
@@ -141,6 +142,8 @@ class SourceDocuments:
         if not self._torn and not self.store.committed:
             self.store.commit()
         self.store.close()
+        if isinstance(self._source, Generator):
+            self._source.close()  # now, and not when the interpreter ends: it may hold processes and threads
 
     def _read_batch(self) -> None:
         self._torn = True
@@ -183,10 +186,13 @@ class SourceDocuments:
             if passed >= known and passed % self._reading.shard[1] == self._reading.shard[0]:
                 self.store.leave_out(LeftOut(passed, document_id, reason, "source"))
 
-        raw = iter(self._options.build(replace(self._reading.context, skipped=skipped)))
+        raw = self._source = iter(self._options.build(replace(self._reading.context, skipped=skipped)))
 
-        def count(document: Document) -> Document:
+        def count(document: object) -> Document:
             nonlocal passed
+            if not isinstance(document, Document) or not isinstance(document.text, str):
+                said = f"the source {self._options.kind} gave {type(document).__name__} after {passed} documents"
+                raise DataError(said, "it must give `Document`s with a text; this is a fault of its plugin")
             passed += 1
             return document
 

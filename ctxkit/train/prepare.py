@@ -21,6 +21,7 @@ from ctxkit.train.keys import DataKeys, data_keys
 from ctxkit.train.progress import say, track
 from ctxkit.train.rows import Prepared
 from ctxkit.train.sharding import Shard
+from ctxkit.train.signals import StopSignal
 from ctxkit.train.tokenizer import make_tokenizer
 
 
@@ -32,7 +33,7 @@ def prepare_located(located: Located, directory: RunDirectory) -> None:
     """
     with directory.locked():
         directory.claim(identity.plain(located.recipe), identity.components(located.recipe))
-        with full_disk_said(directory.path):
+        with StopSignal().installed(), full_disk_said(directory.path):
             context = data_context(located, directory)
             for stage in located.recipe.stages:
                 prepare_stage(stage, directory, context)
@@ -74,7 +75,7 @@ def prepare_shard(located: Located, directory: RunDirectory, shard: Shard) -> No
     except OSError as error:
         message = f"the run directory {directory.path} cannot be written: {error.strerror}"
         raise DiskError(message, "choose another with --run-dir") from error
-    with full_disk_said(directory.path):
+    with StopSignal().installed(), full_disk_said(directory.path):
         _tokenise_part(located, directory, shard)
 
 

@@ -50,7 +50,7 @@ class StopSignal:
     def error(self) -> StoppedError:
         """Return the error that ends the run with the exit code of the signal."""
         name = signal.Signals(self.received).name
-        said = f"stopped by {name}; everything up to the last finished step is saved"
+        said = f"stopped by {name}; everything finished so far is saved"
         return StoppedError(said, "type the same command to continue", exit_code=_CODES[signal.Signals(self.received)])
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:

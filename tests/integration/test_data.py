@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from ctxkit.errors import DataError
 from ctxkit.recipe import DataSection
-from ctxkit.spec import Chunk, Context, EncodedDocument
+from ctxkit.spec import Chunk, Context, Document, EncodedDocument, SourceOptions
 from ctxkit_chunkers.options import OverlapOptions
 from ctxkit_filters.options import LengthOptions
 from ctxkit_sources.options import FilesOptions, HubOptions, RepeatsOptions
@@ -210,3 +211,38 @@ def test_half_a_character_is_refused(tmp_path: Path) -> None:
     """A lone surrogate, which no tokenizer takes, is named with its document and place."""
     with pytest.raises(DataError, match=r"holds half a character \(U\+D83D\) at 3"):
         prepare(section(Texts(texts=("fine", "abc\ud83d"))), tmp_path)
+
+
+def test_source_is_closed_when_a_budget_is_full(tmp_path: Path) -> None:
+    """A source that is not read to its end is closed at once: it may hold processes, which must not outlive it."""
+    closed = []
+
+    class Endless(SourceOptions):
+        """Never comes to an end."""
+
+        kind: Literal["endless"] = "endless"
+
+        def build(self, context: Context) -> Iterator[Document]:
+            try:
+                for number in range(10**9):
+                    yield Document("x" * 40, f"{number}")
+            finally:
+                closed.append(True)
+
+    prepare(section(Endless(), max_tokens=100), tmp_path)
+    assert closed == [True]
+
+
+def test_what_is_no_document_is_named(tmp_path: Path) -> None:
+    """A source that gives something else is told so, by its kind."""
+
+    class Wrong(SourceOptions):
+        """Gives text alone."""
+
+        kind: Literal["wrong"] = "wrong"
+
+        def build(self, context: Context) -> Iterator[str]:
+            yield "text"
+
+    with pytest.raises(DataError, match="the source wrong gave str after 0 documents"):
+        prepare(section(Wrong()), tmp_path)
