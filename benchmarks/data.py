@@ -43,6 +43,8 @@ CHUNK = 2_048
 """Tokens of a chunk."""
 OVERLAP = {"kind": "overlap", "length": CHUNK, "overlap": CHUNK // 4}
 PARAGRAPH = {"kind": "paragraph", "length": CHUNK}
+WHOLE = 10_000_000
+"""Lines around a change, so that a diff holds the whole file before and after."""
 FLAT_WITHIN = 0.1
 """How much more memory four times the texts may take."""
 QUIET = {
@@ -138,8 +140,9 @@ class Bench:
             raise SystemExit(f"{task} failed:\n{done.stderr[-4000:]}")
 
     def source(self, *files: Path) -> dict[str, Any]:
-        """Return a source of a recipe: JSON lines, the corpus unless stated."""
-        return {"kind": "hub", "path": "json", "data_files": [str(file) for file in files or [self.corpus.lines]]}
+        """Return a source of a recipe: JSON lines, or Arrow; the corpus unless stated."""
+        names = [str(file) for file in files or [self.corpus.lines]]
+        return {"kind": "hub", "path": "arrow" if names[0].endswith(".arrow") else "json", "data_files": names}
 
     def rows(self, chunker: dict[str, Any], *files: Path, packed: bool = False) -> tuple[str, dict[str, Any]]:
         """Return the task to prepare rows with a chunker."""
@@ -183,7 +186,7 @@ def packing(bench: Bench) -> list[Figure]:
     """Compare text to packed rows of 32k with TRL's own preparation."""
     name = "text to packed rows"
     contenders = {
-        "ctxkit": bench.rows({"kind": "overlap", "length": ROW}, packed=True),
+        "ctxkit": bench.rows({"kind": "overlap", "length": ROW}, bench.corpus.arrow, packed=True),
         "TRL": ("trl_rows", {"length": ROW, "strategy": "bfd_split"}),
     }
     made = bench.alternate(name, contenders)
@@ -282,30 +285,34 @@ def history(bench: Bench) -> list[Figure]:
 
 
 def _called(path: Path) -> str:
-    """Return what to call a repository: by the folder that holds it, where that says more, and its commits."""
+    """Return what to call a repository: by its folder and the number of its commits."""
     listed = subprocess.run(
-        ["git", "--git-dir", str(path), "rev-list", "--count", "HEAD"], check=True, capture_output=True, text=True
+        ["git", "-C", str(path), "rev-list", "--count", "HEAD"], check=True, capture_output=True, text=True
     )
-    return f"{path.parent.name if path.name in {'.git', 'repo'} else path.name}, {int(listed.stdout):,} commits"
+    return f"{path.parent.name if path.name == '.git' else path.stem}, {int(listed.stdout):,} commits"
 
 
 def _one_history(bench: Bench, label: str, path: Path) -> list[Figure]:
     name, job = f"history ({label})", {"repository": str(path)}
-    contenders: Contenders = {"ctxkit": ("ctxkit_history", job), "git show": ("shown_history", job)}
+    contenders: Contenders = {
+        "ctxkit": ("ctxkit_history", job),
+        "git show, whole files": ("shown_history", {**job, "context": WHOLE}),
+        "git show": ("shown_history", {**job, "context": 3}),
+    }
     if installed("pygit2"):
         contenders["pygit2"] = ("pygit2_history", job)
     made = bench.alternate(name, contenders)
-    memory = max(measure.peak_bytes for measure in made["ctxkit"])
-    git = max(measure.child_bytes for measure in made["ctxkit"])
-    facts = made["ctxkit"][0].facts
+    own, facts = made["ctxkit"], made["ctxkit"][0].facts
+    git = max(measure.child_bytes for measure in own) / 1e6
     figures = [
-        faster(name, "CPU of `git show` a commit, changed lines alone", made["ctxkit"], made["git show"], 15),
+        faster(name, "CPU of `git show` a commit, whole files", own, made["git show, whole files"], 15),
+        faster(name, "CPU of `git show` a commit, changed lines alone", own, made["git show"], 0),
         not_installed(name, "pygit2"),
         Figure(name, "changes, million characters", f"{facts['changes']:,}, {facts['characters'] / 1e6:,.0f}"),
-        Figure(name, "memory, ctxkit", f"{memory / 1e6:.0f} MB, largest git {git / 1e6:.0f} MB"),
+        Figure(name, "memory, ctxkit", f"{max(m.peak_bytes for m in own) / 1e6:.0f} MB, largest git {git:.0f} MB"),
     ]
     if "pygit2" in made:
-        figures[1] = faster(name, "CPU of pygit2, the same contents", made["ctxkit"], made["pygit2"], 2)
+        figures[2] = faster(name, "CPU of pygit2, the same contents", own, made["pygit2"], 2)
         figures.append(Figure(name, "changes, pygit2", f"{made['pygit2'][0].facts['changes']:,}"))
     return figures
 

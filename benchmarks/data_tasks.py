@@ -326,14 +326,14 @@ def ctxkit_history(job: Job) -> tuple[Work, Facts]:
 
 
 def shown_history(job: Job) -> tuple[Work, Facts]:
-    """Start `git show` for every commit: it gives the changed lines alone, which is less than the contents."""
+    """Start `git show` for every commit, with so many lines around each change that is told: all, or a few."""
     git = ["git", "--git-dir", job["repository"]]
 
     def work() -> tuple[int, int]:
         listed = subprocess.run([*git, "rev-list", "--no-merges", "HEAD"], check=True, capture_output=True, text=True)
         commits, size = listed.stdout.split(), 0
         for commit in commits:
-            shown = [*git, "show", "--format=", "-M", "--no-ext-diff", "--no-textconv", commit]
+            shown = [*git, "show", "--format=", "-M", f"-U{job['context']}", "--no-ext-diff", "--no-textconv", commit]
             size += len(subprocess.run(shown, check=True, capture_output=True).stdout)
         return len(commits), size
 

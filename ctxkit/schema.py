@@ -70,7 +70,9 @@ def _model_schema(model: type[Any], defs: dict[str, Any]) -> dict[str, Any]:
     defs |= schema.pop("$defs", {})
     if "train" in schema["properties"]:
         schema["properties"]["train"] = {"$ref": "#/$defs/train"}
-        schema["properties"]["adapter"] = {"anyOf": [{"$ref": "#/$defs/adapter"}, {"type": "null"}]}
+        described = schema["properties"]["adapter"].get("description", "")
+        either = [{"$ref": "#/$defs/adapter"}, {"type": "null"}]
+        schema["properties"]["adapter"] = {"anyOf": either, "description": described}
     return schema
 
 
