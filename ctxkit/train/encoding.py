@@ -18,7 +18,7 @@ BLOCK_CHARACTERS = 1 << 12
 the cache of a core, which saves a sixth of the time."""
 LONGEST_BLOCK = 1 << 22
 """Where no harmless place is found within so many characters, a block ends anyway."""
-AROUND = 64
+AROUND = 32
 """Characters on each side of a cut, which is tried on them before it is made."""
 TRIES = 1000
 """Places tried before the search goes on elsewhere."""
