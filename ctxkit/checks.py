@@ -61,7 +61,7 @@ def load(file: Path, registry: Registry, host: Host, sets: tuple[str, ...] = ())
     if not faults:
         plain = located.recipe.model_dump(mode="json", by_alias=True)
         found = [fault for _, answer in host.ask("ctxkit_check", recipe=plain) for fault in answer or ()]
-        faults = [replace(fault, origin=fault.origin or tree.nearest(fault.path)[0].origin) for fault in found]
+        faults = [replace(fault, origin=fault.origin or tree.nearest(fault.path)[0].place) for fault in found]
     if faults:
         raise RecipeError(faults)
     return located
@@ -147,8 +147,8 @@ def _lengths(located: Located) -> Iterator[Fault]:
         row = stage.data.row_length
         stated = stage.train.get("max_length", row)
         if isinstance(stated, int) and row > stated:
-            message = f"chunks of up to {row} tokens would be cut to train.max_length, {stated} tokens"
-            yield located.fault(stage.name, ("data", "chunker", "length"), message, "leave train.max_length out")
+            message = f"rows of up to {row} tokens would be cut to train.max_length, {stated} tokens"
+            yield located.fault(stage.name, _longest(stage, row), message, "leave train.max_length out")
         original = original_window(located)
         window = stage.rope.window(original) if stage.rope is not None and original else None
         if window is not None and original and window < original:
@@ -157,9 +157,18 @@ def _lengths(located: Located) -> Iterator[Fault]:
         elif window is not None and length > window:
             message = f"chunks of up to {length} tokens exceed the extended window of {window} tokens"
             aim = "target_length" if stage.rope and stage.rope.target_length else "factor"
-            yield located.fault(
-                stage.name, ("data", "chunker", "length"), message, f"shorten them, or raise rope.{aim}"
-            )
+            yield located.fault(stage.name, _longest(stage, length), message, f"shorten them, or raise rope.{aim}")
+
+
+def _longest(stage: Stage, length: int) -> tuple[str | int, ...]:
+    """Return the path of the value that makes rows or chunks of so many tokens."""
+    lengths = [chunker.length for chunker in stage.data.chunkers]
+    if length not in lengths:
+        return "data", "packing", "length"
+    index = lengths.index(length)
+    if stage.data.sources[index].chunker is None:
+        return "data", "chunker", "length"
+    return "data", "sources", index, "chunker", "length"
 
 
 def _adapters(located: Located) -> Iterator[Fault]:
@@ -214,9 +223,7 @@ def _unscaled(located: Located, stage: Stage) -> Iterator[Fault]:
     if ancestor.rope is None and original and stage.data.sequence_length > original:
         length = stage.data.sequence_length
         message = f"stage {stage.name} trains on {length} tokens, beyond the window of {original}, without RoPE scaling"
-        yield located.fault(
-            stage.name, ("data", "chunker", "length"), message, "add `rope`, or `rope: null` for a control"
-        )
+        yield located.fault(stage.name, _longest(stage, length), message, "add `rope`, or `rope: null` for a control")
 
 
 _LEAST = {

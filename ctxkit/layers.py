@@ -28,6 +28,11 @@ class Node:
     key_origin: Origin | None = None
     """Where the key of this value stands, for faults about the key itself."""
 
+    @property
+    def place(self) -> Origin:
+        """Where a fault of this value is shown: the value, or its key where it begins on a line further down."""
+        return self.key_origin if self.key_origin and self.key_origin.line < self.origin.line else self.origin
+
     def plain(self) -> Any:
         """Return the value without origins."""
         if isinstance(self.value, dict):

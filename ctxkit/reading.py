@@ -35,7 +35,7 @@ class Located:
         tree = self.stages[stage] if stage else self.head
         node, _ = tree.nearest(path)
         full = path if stage is None or len(self.stages) == 1 else ("stages", stage, *path)
-        return Fault(full, message, hint, node.origin)
+        return Fault(full, message, hint, node.place)
 
 
 def build(tree: Node, registry: Registry, file: Path) -> Located:

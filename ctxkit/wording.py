@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING, get_args
 
 from ctxkit.errors import Fault, said
@@ -22,18 +23,32 @@ def worded(
     model: type[Section], tree: Node, prefix: tuple[str | int, ...], details: ErrorDetails, registry: Registry
 ) -> Fault:
     """Return one error of a section as a fault at its place; `prefix` is the path that leads to the section."""
-    node, path = tree.nearest(details["loc"])
-    if details["type"] == "slot_kind":
-        node, path = node.value["kind"], (*path, "kind")
+    node, path = _at_fault(tree, details)
     missing = details["type"] in ("missing", "slot_missing")
     if details["type"] == "missing":
         path = (*path, *details["loc"][-1:])
     unknown = details["type"] == "extra_forbidden"
-    origin = node.key_origin if unknown and node.key_origin else node.origin
-    if missing and node.key_origin:
-        origin = node.key_origin
+    origin = node.key_origin if (unknown or missing) and node.key_origin else node.place
     message, hint = _message(model, tree, details, registry)
     return Fault((*prefix, *path), message, hint, origin)
+
+
+def _at_fault(tree: Node, details: ErrorDetails) -> tuple[Node, tuple[str | int, ...]]:
+    """Return the value at fault and its path: of a rule between several keys, the first stated one that it names."""
+    node, path = tree.nearest(details["loc"])
+    if details["type"] == "slot_kind":
+        return node.value["kind"], (*path, "kind")
+    if details["type"] == "value_error" and isinstance(node.value, dict):
+        for word in _KEYS.findall(details["msg"].removeprefix("Value error, ")):
+            key = tuple(word.split("."))
+            named, taken = node.nearest(key)
+            if taken == key:
+                return named, (*path, *key)
+    return node, path
+
+
+_KEYS = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*")
+"""What may be a key in a message, or a path of keys such as `packing.length`."""
 
 
 def _message(model: type[Section], tree: Node, details: ErrorDetails, registry: Registry) -> tuple[str, str]:

@@ -164,7 +164,36 @@ SINGLE: dict[str, tuple[str, int, int, int, str, str, str]] = {
     ),
     "chunks longer than max_length": (
         "name: demo\n" + MODEL + DATA + "train: {max_length: 64}\n", 5, 36, 3, "data.chunker.length",
-        "chunks of up to 128 tokens would be cut to train.max_length, 64 tokens", "leave train.max_length out",
+        "rows of up to 128 tokens would be cut to train.max_length, 64 tokens", "leave train.max_length out",
+    ),
+    "packed rows longer than max_length": (
+        "name: demo\n" + MODEL + DATA + "  packing:\n    length: 256\ntrain: {max_length: 128}\n",
+        7, 13, 3, "data.packing.length",
+        "rows of up to 256 tokens would be cut to train.max_length, 128 tokens", "leave train.max_length out",
+    ),
+    "chunks of one source longer than max_length": (
+        "name: demo\n" + MODEL + "data:\n  sources:\n    - {kind: files, paths: [a]}\n    - kind: files\n"
+        "      paths: [b]\n      chunker: {kind: overlap, length: 256}\n  chunker: {kind: overlap, length: 8}\n"
+        "train: {max_length: 128}\n",
+        8, 40, 3, "data.sources.1.chunker.length",
+        "rows of up to 256 tokens would be cut to train.max_length, 128 tokens", "leave train.max_length out",
+    ),
+    "packing shorter than a chunk": (
+        "name: demo\n" + MODEL + DATA + "  packing: {document_mask: false, length: 64}\n",
+        6, 43, 2, "data.packing.length", "needs packing.length of at least chunker.length, 128 tokens", "",
+    ),
+    "length bands that leave a gap": (
+        "name: demo\n" + MODEL + DATA + "  length_bands:\n    - {least: 5, share: 1}\n",
+        6, 3, 12, "data.length_bands", "needs length_bands from `least: 0` upwards, each once", "",
+    ),
+    "a rule between two keys of a component": (
+        "name: demo\n" + MODEL + "data:\n  sources: [{kind: files, paths: [a]}]\n"
+        "  chunker:\n    kind: overlap\n    length: 128\n    overlap: 200\n",
+        8, 14, 3, "data.chunker.overlap", "overlap must be less than length: 200 of 128 tokens", "",
+    ),
+    "a section as a block": (
+        "name: demo\nmodel:\n  revision: abc\n" + DATA,
+        2, 1, 5, "model", "needs `name_or_path` or `config`, and not both", "",
     ),
     "chunks longer than the extended window": (
         "name: demo\nrope: {kind: yarn, factor: 1.5}\n" + FRESH + DATA, 7, 36, 3, "data.chunker.length",
