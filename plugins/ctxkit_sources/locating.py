@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -12,6 +13,15 @@ from ctxkit_sources.matching import Finder, unreported
 
 LOADERS = ("arrow", "csv", "json", "parquet", "text")
 """The loaders whose local files are read here, by the names that datasets gives them."""
+_ENDINGS = {
+    **dict.fromkeys((".json", ".jsonl", ".ndjson"), "json"),
+    **dict.fromkeys((".csv", ".tsv"), "csv"),
+    **dict.fromkeys((".txt", ".text", ".md"), "text"),
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
+_HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 DataFiles: TypeAlias = str | Sequence[str] | Mapping[str, str | Sequence[str]] | None
 Splits: TypeAlias = dict[str, list[str]]
 
@@ -19,6 +29,26 @@ Splits: TypeAlias = dict[str, list[str]]
 def is_folder(path: str) -> bool:
     """Return whether a path is written as that of a folder: `./x`, `../x`, `/x`, `~/x`."""
     return path.startswith((".", "/", "~"))
+
+
+def check_path(path: str) -> None:
+    """Refuse a file, or a pattern of files, where a loader, a folder or a name on the hub belongs.
+
+    Raises:
+        ValueError: with what to write instead.
+    """
+    place = Path(_at_home(path))
+    loader = _loader(place)
+    # What bears the name of a dataset is one, though a file be called so.
+    is_there = place.is_file() and (loader or is_folder(path))
+    if is_there or (loader and not place.is_dir() and not _HUB_NAME.fullmatch(path)):
+        chosen = f"`path: {loader}`" if loader else f"`path:` one of {', '.join(LOADERS)}"
+        raise ValueError(f"{path} names a file; write {chosen} with `data_files: {path}`")
+
+
+def _loader(place: Path) -> str:
+    """Return the loader for a file by its ending, packed or not; an empty text where the ending says nothing."""
+    return _ENDINGS.get(place.with_suffix("").suffix if place.suffix in _PACKED else place.suffix, "")
 
 
 def by_split(data_files: DataFiles) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from ctxkit.spec import Context, Document, SourceOptions, SourceSlot
-from ctxkit_sources.locating import LOADERS, is_folder
+from ctxkit_sources.locating import LOADERS, check_path, is_folder
 
 if TYPE_CHECKING:
     from ctxkit_sources.files import Files
@@ -120,6 +120,12 @@ class HubOptions(SourceOptions):
     max_bytes: PositiveInt | None = None
     """The longest text, in bytes, and the longest line of a local json, csv or text file; a longer one is a bad row."""
 
+    @field_validator("path")
+    @classmethod
+    def _no_file(cls, path: str) -> str:
+        check_path(path)
+        return path
+
     @model_validator(mode="before")
     @classmethod
     def _one_column(cls, values: Any) -> Any:
@@ -131,7 +137,7 @@ class HubOptions(SourceOptions):
     @model_validator(mode="after")
     def _consistent(self) -> HubOptions:
         if self.path in LOADERS and not self.data_files:
-            raise ValueError(f"the loader `{self.path}` needs `data_files`")
+            raise ValueError(f"`path: {self.path}` is a loader, which needs `data_files`")
         if (self.text_column is None) == (self.messages_column is None):
             raise ValueError("needs one of text_column and messages_column")
         if self.revision and self._is_local():

@@ -836,8 +836,8 @@ def test_options(registry: Registry) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("path: json", "the loader `json` needs `data_files`"),
-        ("path: json, data_files: []", "the loader `json` needs `data_files`"),
+        ("path: json", "`path: json` is a loader, which needs `data_files`"),
+        ("path: json, data_files: []", "`path: json` is a loader, which needs `data_files`"),
         ("path: a/b, messages_column: chat, text_column: text", "needs one of text_column and messages_column"),
         ("path: a/b, text_column: null", "needs one of text_column and messages_column"),
         ("path: ./a, revision: main", "revision is for datasets on the hub; this one is local"),
@@ -851,6 +851,35 @@ def test_options_that_do_not_fit(faults: Callable[..., Any], minimal: str, sourc
     """What nothing would read, or what is missing, is a fault of the recipe."""
     (fault,) = faults(minimal, f"data.sources.0={{kind: hub, {source}}}")
     assert fault.message == message
+
+
+@pytest.mark.parametrize(
+    ("path", "fix"),
+    [
+        ("rows.jsonl", "path: json"),
+        ("./rows.csv.gz", "path: csv"),
+        ("data/**/*.parquet", "path: parquet"),
+        ("someone/there.txt", "path: text"),
+        ("https://example.org/rows.arrow", "path: arrow"),
+        ("./plain", "path:"),
+    ],
+)
+def test_a_file_is_no_dataset(path: str, fix: str, faults: Callable[..., Any], minimal: str) -> None:
+    """A file where a loader or a dataset belongs is refused at its place, with what to write."""
+    Path("someone").mkdir()
+    for there in ("someone/there.txt", "plain"):
+        Path(there).touch()
+    (fault,) = faults(minimal, f"data.sources.0={{kind: hub, path: '{path}'}}")
+    assert (fault.dotted, f"`data_files: {path}`" in fault.message) == ("data.sources.0.path", True)
+    assert f"write `{fix}" in fault.message
+
+
+@pytest.mark.parametrize("path", ["someone/books.json", "someone/books", "squad", "./rows.json", "hf://datasets/a/b"])
+def test_datasets_that_look_like_files(path: str, load: Callable[..., Any], minimal: str) -> None:
+    """Names on the hub may have a dot, a folder any name; a file called like a dataset is not meant."""
+    Path("rows.json").mkdir()
+    Path("squad").touch()
+    load(minimal, f"data.sources.0={{kind: hub, path: '{path}'}}")
 
 
 def test_long_fields_of_csv_in_this_process() -> None:
