@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,6 +54,10 @@ class _Known:
     length: int
     covered: int = 0
     """Tokens up to which chunks have covered it."""
+    kept: int = 0
+    """Tokens in chunks, each counted once."""
+    dropped: int = 0
+    """Tokens that the chunker said it left out."""
     chunks: int = 0
 
 
@@ -72,6 +77,8 @@ class SourceChunks:
         """Start and end of what is masked, likewise."""
         self.trained = 0
         """Tokens that all chunks train."""
+        self.dropped = Counter[str]()
+        """Tokens that the chunker said it left out, by reason."""
         self.complete = False
         """Whether the chunker came to its end, rather than being stopped by a budget."""
 
@@ -96,11 +103,43 @@ class SourceChunks:
         self._known[encoded.document.id] = _Known(start, len(encoded.input_ids))
         return encoded
 
+    def drop(self, encoded: EncodedDocument, tokens: int, reason: str) -> None:
+        """Count what the chunker left out of a document; what a chunker is given as `Context.dropped`.
+
+        Raises:
+            DataError: the document was not given to it, or is left out by more tokens than it has.
+        """
+        name = encoded.document.id
+        known = self._known.get(name)
+        if known is None:
+            raise self._wrong(f"left out a part of the document {name!r}, which it was not given")
+        if tokens < 0:
+            raise self._wrong(f"left out {tokens} tokens of the document {name!r}")
+        known.dropped += int(tokens)
+        self.dropped[str(reason)] += int(tokens)
+        self._balance(name, known)
+
+    def finish(self, *, unread: bool) -> None:
+        """Say that the chunker came to its end by itself, and whether documents are left that it did not ask for.
+
+        Raises:
+            DataError: some are, or tokens that it was given are in no chunk and it did not say so.
+        """
+        self.complete = True
+        if unread:
+            raise self._wrong("ended before its documents did")
+        given = sum(known.length for known in self._known.values())
+        lost = given - sum(self.kept) - self.dropped.total()
+        if lost:
+            said = f"the chunker {self._chunker} left out {lost} of {given} tokens without saying so"
+            raise DataError(said, "what it leaves out it must pass to context.dropped")
+
     def add(self, chunk: Chunk) -> None:
         """Keep a chunk.
 
         Raises:
-            DataError: it names documents or tokens that are not there, or holds other tokens than its spans.
+            DataError: it names documents or tokens that are not there, holds other tokens than its spans, or those
+                that were said to be left out.
         """
         length = len(chunk.input_ids)
         if not 0 < length <= self._window:
@@ -114,8 +153,10 @@ class SourceChunks:
             inserted += self._insert(chunk.input_ids[end:offset])
             self._piece(address(self.source, known.start + span.start), span.end - span.start)
             end = offset + span.end - span.start
-            kept += max(span.end - max(span.start, known.covered), 0)
+            anew = max(span.end - max(span.start, known.covered), 0)
+            kept, known.kept = kept + anew, known.kept + anew
             known.covered = max(known.covered, span.end)
+            self._balance(span.document_id, known)
             band = max(band, known.length)
         inserted += self._insert(chunk.input_ids[end:])
         names = {span.document_id for span in chunk.spans}
@@ -134,6 +175,12 @@ class SourceChunks:
         if not np.array_equal(chunk.input_ids[offset : offset + len(ids)], ids):
             raise self._wrong(f"made a chunk that holds other tokens than its {span}")
         return known
+
+    def _balance(self, name: str, known: _Known) -> None:
+        """Refuse an account of a document that has more tokens than it."""
+        if known.kept + known.dropped > known.length:
+            said = f"put {known.kept} tokens of the document {name!r} into chunks and left out {known.dropped}"
+            raise self._wrong(f"{said}, {known.kept + known.dropped} of {known.length}")
 
     def _insert(self, ids: NDArray[np.int32]) -> int:
         if len(ids):

@@ -130,13 +130,13 @@ class Preparation:
         """Chunk one source until its chunks train `budget` tokens, or all of it for None."""
         ledger, source = self.ledgers[index], self.sources[index]
         dropped: Counter[str] = Counter()
-        own = replace(self.context, dropped=lambda _document, count, reason: dropped.update({reason: count}))
         reader = Reader(source, self._judges, self.data.eval, self.context.seed, dropped)
-        train = self._collect(index, own, reader.train(), budget, "train")
-        held_out = self._collect(index, own, reader.held_out(), None if self.data.eval else 0, "eval")
+        train = self._collect(index, reader.train(), budget, "train")
+        held_out = self._collect(index, reader.held_out(), None if self.data.eval else 0, "eval")
         ledger.documents, ledger.tokens_read = reader.documents, reader.tokens
         ledger.tokens_eval = sum(held_out.kept)
-        ledger.dropped_documents, ledger.dropped = dict(reader.dropped_documents), dict(dropped)
+        ledger.dropped_documents = dict(reader.dropped_documents)
+        ledger.dropped = dict(dropped + train.dropped + held_out.dropped)
         ledger.document_lengths = histogram(reader.lengths)
         ledger.documents_cut = train.documents_cut
         end = source.store.position if reader.exhausted else reader.position
@@ -147,17 +147,8 @@ class Preparation:
         if not ledger.documents_read and budget != 0:
             where = f"data.sources.{index} (kind {ledger.kind})"
             raise DataError(f"{where} yields no documents", "check its paths and patterns")
-        lost = reader.tokens - sum(train.kept) - ledger.tokens_eval - dropped.total()
-        if train.complete and lost:
-            kind = self.data.chunkers[index].kind
-            raise DataError(
-                f"the chunker {kind} left out {lost} of {reader.tokens} tokens without saying so",
-                "what it leaves out it must pass to context.dropped",
-            )
 
-    def _collect(
-        self, index: int, context: Context, documents: Numbered, budget: int | None, split: str
-    ) -> SourceChunks:
+    def _collect(self, index: int, documents: Numbered, budget: int | None, split: str) -> SourceChunks:
         """Run the chunker over documents and keep its chunks."""
         chunker = self.data.chunkers[index]
         chunks = SourceChunks(index, chunker.length, chunker.kind, self.sources[index].store.read_span, self.inserted)
@@ -166,13 +157,13 @@ class Preparation:
             return chunks
         start = self.sources[index].store.start
         stream = (chunks.hand_out(encoded, start(number)) for number, encoded in documents)
-        made = chunker.build(context)(stream)
+        made = chunker.build(replace(self.context, dropped=chunks.drop))(stream)
         full = mixing.Fill(self.data, budget)
-        for chunk in context.track(made, f"data: {self.data.sources[index].kind}", 0):
+        for chunk in self.context.track(made, f"data: {self.data.sources[index].kind}", 0):
             chunks.add(chunk)
             if full(chunks.bands[-1], chunks.lengths[-1] - chunks.masked_tokens[-1]):
                 return chunks
-        chunks.complete = True
+        chunks.finish(unread=next(stream, None) is not None)
         return chunks
 
     def _split(self, split: str, chosen: list[mixing.Chosen]) -> Split:

@@ -86,23 +86,74 @@ def test_chunker_that_lies_is_named(lie: str, tmp_path: Path) -> None:
     assert "plugin" in caught.value.hint
 
 
-@pytest.mark.parametrize("drops", ["nothing", "too little", "too much"])
-def test_tokens_that_vanish_are_an_error(drops: str, tmp_path: Path) -> None:
-    """A chunker may leave tokens out, and must say how many: no fewer, and no more."""
+VANISHED: dict[str, tuple[tuple[int, int], str]] = {
+    "nothing said": ((0, 0), "left out 52 of 72 tokens without saying so"),
+    "one too few": ((20, 31), "left out 1 of 72 tokens without saying so"),
+    "one too many": ((21, 32), "put 10 tokens of the document 'text/1' into chunks and left out 32, 42 of 41"),
+    "as many in all, of the wrong document": ((20, 32), "put 10 tokens of the document 'text/1' .* 42 of 41"),
+    "less than nothing": ((22, -1), "put 10 tokens of the document 'text/0' .* 32 of 31"),
+    "less than nothing first": ((-1, 53), "left out -1 tokens of the document 'text/0'"),
+}
+
+
+@pytest.mark.parametrize("said_first", [False, True], ids=["said after", "said before"])
+@pytest.mark.parametrize("budget", [None, 15], ids=["to the end", "stopped by a budget"])
+@pytest.mark.parametrize("case", list(VANISHED))
+def test_tokens_that_vanish_are_an_error(case: str, budget: int | None, said_first: bool, tmp_path: Path) -> None:
+    """A chunker may leave tokens out of each document, and must say how many: no fewer, and no more."""
+    drops, message = VANISHED[case]
 
     class Dropping(Scripted):
-        """Keeps ten tokens of each document."""
+        """Keeps ten tokens of documents of 31 and 41."""
+
+        @staticmethod
+        def made(context: Context, documents: Iterable[EncodedDocument]) -> Iterator[Chunk]:
+            for document, said in zip(documents, drops, strict=True):
+                if said_first:
+                    context.dropped(document, said, "cut off")
+                yield cut(document, 0, 10)
+                if not said_first:
+                    context.dropped(document, said, "cut off")
+
+    data = section(Texts(lengths=(30, 40)), chunker=Dropping(length=16), max_tokens=budget)
+    if budget and ("without saying so" in message or ("text/1" in message and not said_first)):
+        # It was stopped before it could have said more.
+        (ledger,) = prepare(data, tmp_path).manifest["sources"]
+        assert ledger["tokens_unused"] >= 0
+        return
+    with pytest.raises(DataError, match=f"the chunker scripted {message}"):
+        prepare(data, tmp_path)
+
+
+def test_drop_of_an_unknown_document_is_an_error(tmp_path: Path) -> None:
+    """What a chunker says it left out must be of a document that it was given."""
+
+    class Inventing(Scripted):
+        """Drops a document of its own."""
 
         @staticmethod
         def made(context: Context, documents: Iterable[EncodedDocument]) -> Iterator[Chunk]:
             for document in documents:
-                rest = len(document.input_ids) - 10
-                said = {"nothing": 0, "too little": rest - 1, "too much": rest + 1}[drops]
-                context.dropped(document, said, "cut off")
-                yield cut(document, 0, 10)
+                context.dropped(encoded([1], "nobody"), 1, "cut off")
+                yield cut(document, 0, len(document.input_ids))
 
-    with pytest.raises(DataError, match="the chunker scripted left out"):
-        prepare(section(Texts(lengths=(30, 40)), chunker=Dropping(length=16)), tmp_path)
+    with pytest.raises(DataError, match="the chunker scripted left out a part of the document 'nobody'"):
+        prepare(section(Texts(lengths=(9,)), chunker=Inventing(length=16)), tmp_path)
+
+
+def test_chunker_that_ends_early_is_an_error(tmp_path: Path) -> None:
+    """Documents that a chunker never asked for are as lost as those that it threw away."""
+
+    class Lazy(Scripted):
+        """Reads one document."""
+
+        @staticmethod
+        def made(_: Context, documents: Iterable[EncodedDocument]) -> Iterator[Chunk]:
+            document = next(iter(documents))
+            yield cut(document, 0, len(document.input_ids))
+
+    with pytest.raises(DataError, match="the chunker scripted ended before its documents did"):
+        prepare(section(Texts(lengths=(9, 9)), chunker=Lazy(length=16)), tmp_path)
 
 
 def test_tokens_that_are_reported_are_in_the_ledger(tmp_path: Path) -> None:
