@@ -32,6 +32,28 @@ def _width() -> int:
     return max(min(columns, 100) - 2, 50)
 
 
+def _part(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Return part `i` of `n`, counted from 0, as both numbers; refuse what names none."""
+    if value is None:
+        return None
+    index, slash, count = value.partition("/")
+    if not (slash and _is_count(index) and _is_count(count) and int(index) < int(count)):
+        said = f"needs I/N with I from 0 to N - 1, such as 0/8 to 7/8; got {value!r}"
+        raise click.BadParameter(said, ctx, param)
+    return int(index), int(count)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= len("999999")
+
+
+def _not_empty(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Refuse an empty text, such as a variable of the shell that is not set: as a path it would mean this folder."""
+    if value == "":
+        raise click.BadParameter("it is empty", ctx, param)
+    return value
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "terminal_width": _width()})
 @click.version_option(__version__, prog_name="ctxkit")
 def cli() -> None:
@@ -48,7 +70,9 @@ def cli() -> None:
 
 @cli.command()
 @RECIPE
-@click.option("--run-dir", type=click.Path(), help="Where everything is written.  [default: runs/NAME]")
+@click.option(
+    "--run-dir", type=click.Path(), callback=_not_empty, help="Where everything is written.  [default: runs/NAME]"
+)
 @SET
 @PLUGIN
 def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:
@@ -65,9 +89,19 @@ def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: t
 
 @cli.command()
 @click.argument("recipe", type=click.Path(), required=False)
-@click.option("--run-dir", type=click.Path(), help="Where the data goes, and the run later.  [default: runs/NAME]")
+@click.option(
+    "--run-dir",
+    type=click.Path(),
+    callback=_not_empty,
+    help="Where the data goes, and the run later.  [default: runs/NAME]",
+)
 @click.option("--show", is_flag=True, help="Print where every token went, and write the page data.html.")
-@click.option("--shard", metavar="I/N", help="Tokenise only part I of N, from 0; without it, parts are put together.")
+@click.option(
+    "--shard",
+    callback=_part,
+    metavar="I/N",
+    help="Tokenise only part I of N, from 0; without it, parts are put together.",
+)
 @click.option(
     "--executor",
     type=click.Choice(["local", "slurm", "ray"]),
@@ -85,9 +119,15 @@ def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: t
 @click.option(
     "--inspect",
     metavar="PATH",
+    callback=_not_empty,
     help="Without a recipe: say what is in a folder, file or git repository, and which `data` section fits it.",
 )
-@click.option("--tokenizer", metavar="NAME", help="Count the tokens of what is inspected; a folder, or a hub name.")
+@click.option(
+    "--tokenizer",
+    metavar="NAME",
+    callback=_not_empty,
+    help="Count the tokens of what is inspected; a folder, or a hub name.",
+)
 @SET
 @PLUGIN
 @JSON
@@ -144,6 +184,8 @@ def _check_usage(typed: dict[str, Any]) -> None:
             raise click.UsageError(f"{_TYPED.get(name, f'--{name}')} needs {_TYPED.get(other, f'--{other}')}")
     if "executor" in given and "tasks" not in given:
         raise click.UsageError("--executor needs --tasks N, the number of parts")
+    if {"shard", "show"} <= given:
+        raise click.UsageError("--shard and --show exclude each other: there is nothing to show of a part")
     for other in ("shard", "show"):
         if {"executor", other} <= given and (other == "shard" or typed["executor"] == "slurm"):
             raise click.UsageError(f"--executor {typed['executor']} and --{other} exclude each other")

@@ -60,8 +60,8 @@ class DataRequest:
     plugin_files: tuple[str, ...] = ()
     show: bool = False
     """Print where every token went."""
-    shard: str | None = None
-    """`i/n`: tokenise only that part."""
+    shard: tuple[int, int] | None = None
+    """Tokenise only part `i` of `n`, from 0."""
     executor: Literal["local", "slurm", "ray"] | None = None
     tasks: int | None = None
     workers: int | None = None
@@ -78,7 +78,7 @@ def data(request: DataRequest) -> None:
     if request.shard is not None:
         from ctxkit.train import Shard, prepare_shard
 
-        prepare_shard(located, directory, Shard.parse(request.shard))
+        prepare_shard(located, directory, Shard(*request.shard))
         return
     if request.executor is not None and not _made_in_parts(request, located, directory):
         return

@@ -9,11 +9,10 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit.rundir import read_sealed
 from ctxkit.train.progress import say
 from ctxkit.train.tokens import TokenStore
@@ -29,19 +28,6 @@ class Shard:
 
     index: int
     count: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Return the part that `i/n` names.
-
-        Raises:
-            CtxkitError: with exit code 2, if it names none.
-        """
-        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-        if not found or int(found[1]) >= int(found[2]):
-            said = f"--shard needs `i/n` with i from 0 to n - 1, such as 0/8; got {text}"
-            raise CtxkitError(said, exit_code=ExitCode.RECIPE)
-        return cls(int(found[1]), int(found[2]))
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"

@@ -391,6 +391,14 @@ def test_light(repository: Callable[..., str]) -> None:
         (["r.yaml", "--executor", "kubernetes", "--tasks", "2"], "is not one of 'local', 'slurm', 'ray'"),
         (["r.yaml", "--executor", "local", "--tasks", "2", "--shard", "0/2"], "exclude each other"),
         (["r.yaml", "--executor", "slurm", "--tasks", "2", "--show"], "exclude each other"),
+        (["r.yaml", "--shard", "0/2", "--show"], "exclude each other"),
+        *(
+            (["r.yaml", "--shard", shard], f"needs I/N with I from 0 to N - 1, such as 0/8 to 7/8; got {shard!r}")
+            for shard in ("", "1", "8/8", "2/1", "-1/2", "0/0", "a/b", "0/2 ", "0/2/3", "½", "1/1000000")
+        ),
+        (["--inspect", ""], "'--inspect': it is empty"),
+        (["--inspect", ".", "--tokenizer", ""], "'--tokenizer': it is empty"),
+        (["r.yaml", "--run-dir", ""], "'--run-dir': it is empty"),
     ],
 )
 def test_usage(line: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

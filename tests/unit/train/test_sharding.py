@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit.spec import Context, Document
 from ctxkit.train import documents as documents_module
 from ctxkit.train.documents import Reading, SourceDocuments, Tokenisation
@@ -139,17 +138,3 @@ def test_parts_replace_a_store_that_was_begun(tmp_path: Path, whole: dict[str, b
     shutil.copytree(tmp_path / "store", tmp_path / "store.tmp-merged")  # of a kill
     merge(tmp_path / "store", UINT16)
     assert contents(tmp_path / "store") == whole
-
-
-@pytest.mark.parametrize("text", ["0/1", "7/8", "999998/999999"])
-def test_shard_is_parsed(text: str) -> None:
-    """`i/n`, and back."""
-    assert str(Shard.parse(text)) == text
-
-
-@pytest.mark.parametrize("text", ["", "1", "1/1", "2/1", "-1/2", "0/0", "a/b", "0/2 ", "0/2/3", "½"])
-def test_what_is_no_shard_is_refused(text: str) -> None:
-    """With exit code 2 and an example."""
-    with pytest.raises(CtxkitError, match="--shard needs `i/n`") as caught:
-        Shard.parse(text)
-    assert caught.value.exit_code == ExitCode.RECIPE
