@@ -62,9 +62,17 @@ def find(path: str, registry: Registry) -> Target:
         DataError: there is nothing, or it cannot be read as what it is.
         CtxkitError: no installed plugin brings the source that would read it.
     """
+    try:
+        return _found(path, registry)
+    except OSError as error:
+        raise DataError(f"{path} cannot be looked at: {error.strerror}", "whoever owns it can let you") from error
+
+
+def _found(path: str, registry: Registry) -> Target:
     place = Path(path).expanduser()
     if not place.exists() and not URL.match(path):
-        raise DataError(f"{path} is not there", "name a folder, a file, or a git repository by its folder or URL")
+        said = "is a link that leads nowhere" if place.is_symlink() else "is not there"
+        raise DataError(f"{path} {said}", "name a folder, a file, or a git repository by its folder or URL")
     if not place.exists() or (place / ".git").exists() or _is_bare(place):
         return _repository(path, registry)
     if place.is_dir():

@@ -25,7 +25,7 @@ class Globber:
     skipped: Callable[[str, str], None]
     """Told the path and why, for a folder that is not entered again."""
     unreadable: Callable[[Path, OSError], None]
-    """Told of a folder that cannot be listed."""
+    """Told of a folder that cannot be listed, and of what cannot be told to be one."""
     excluded: Collection[str] = ()
     """Folders, as they are named without links, that `**` does not enter."""
 
@@ -64,9 +64,16 @@ class Globber:
                 if not self._enters(folder, seen):
                     continue
                 yield folder
-                below = [path for path in self._visible(folder) if path.is_dir()]
+                below = [path for path in self._visible(folder) if self._is_folder(path)]
                 tops += [path for path in below if path.is_symlink()]
                 pending += [path for path in reversed(below) if not path.is_symlink()]
+
+    def _is_folder(self, path: Path) -> bool:
+        try:
+            return path.is_dir()
+        except OSError as error:
+            self.unreadable(path, error)
+            return False
 
     def _enters(self, folder: Path, seen: set[str]) -> bool:
         real = os.path.realpath(folder)

@@ -173,4 +173,7 @@ def _hint(pattern: str, kinds: Counter[str]) -> str:
         return f"it matches a folder; {pattern.rstrip('/')}/** matches the files in it"
     if kinds:
         return f"what it matches is {kinds.most_common(1)[0][0]}"
+    above = pattern.removesuffix("/**")
+    if above != pattern and any(Globber(unreported, lambda *_: None).paths(above)):
+        return "the folder is there, and no file is in it"
     return "paths are relative to the working directory"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -321,9 +324,78 @@ def test_nothing_to_read(name: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("error: ") == 1
-    assert {"nowhere": "is not there", "empty": "no file matches", "binary": "1 binary", "git": "no commits"}[
-        name
-    ] in err
+    said = {"nowhere": "is not there", "empty": "no file is in it", "binary": "1 binary", "git": "no commits"}
+    assert said[name] in err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("pipe", "a pipe, not a file"),
+        ("socket", "a socket, not a file"),
+        ("link", "is a link that leads nowhere"),
+        ("loop", "is a link that leads nowhere"),
+        ("secret.txt", "cannot be read: Permission denied"),
+        ("rows.jsonl", "Permission denied"),
+        ("closed/inside", "cannot be looked at: Permission denied"),
+        ("file:///nowhere/at.git", "does not appear to be a git repository"),
+    ],
+)
+def test_odd_things(
+    name: str, said: str, odd: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is no file, or may not be read, is one message and exit status 3."""
+    monkeypatch.chdir(odd)
+    assert main(["data", "--inspect", name]) == 3
+    out, err = capsys.readouterr()
+    assert (out, err.count("error: ")) == ("", 1)
+    assert said in err
+    assert "not foreseen" not in err
+
+
+def test_odd_things_in_a_folder(odd: Path, registry: Registry) -> None:
+    """They are counted, and the rest is read."""
+    (odd / "good.txt").write_text("good")
+    (odd / "to_closed").symlink_to("closed/inside")
+    documents = inspection.inspect(str(odd), registry).documents
+    assert documents.count == 1
+    assert {item.reason: item.count for item in documents.left_out} == {
+        "a pipe, not a file": 1,
+        "a socket, not a file": 1,
+        "a link that leads nowhere": 2,
+        "cannot be read: Permission denied": 4,
+    }
+
+
+@pytest.fixture
+def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder of things that are no readable files; root may read all, so the system says no here."""
+    root = tmp_path / "odd"
+    (root / "closed").mkdir(parents=True)
+    (root / "closed/inside").mkdir()
+    os.mkfifo(root / "pipe")
+    (root / "link").symlink_to("nowhere")
+    (root / "loop").symlink_to("loop")
+    for name in ("secret.txt", "rows.jsonl"):
+        (root / name).write_text('{"text": "x"}\n')
+    monkeypatch.chdir(root)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("socket")  # relative: the name of a socket is short
+    monkeypatch.setattr(os, "open", _refusing(os.open, "secret.txt", "rows.jsonl"))
+    monkeypatch.setattr(io, "open", _refusing(io.open, "secret.txt", "rows.jsonl"))
+    monkeypatch.setattr(os, "stat", _refusing(os.stat, "inside", "to_closed"))
+    return root
+
+
+def _refusing(function: Callable, *names: str) -> Callable:
+    """Return a function of the system that says no to some names."""
+
+    def asked(path: str | Path, *rest: object, **named: object) -> object:
+        if isinstance(path, str | Path) and Path(path).name in names:
+            raise PermissionError(13, "Permission denied", str(path))
+        return function(path, *rest, **named)
+
+    return asked
 
 
 def test_text(repository: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
