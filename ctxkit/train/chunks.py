@@ -141,6 +141,8 @@ class SourceChunks:
             DataError: it names documents or tokens that are not there, holds other tokens than its spans, or those
                 that were said to be left out.
         """
+        if not isinstance(chunk, Chunk) or not isinstance(chunk.input_ids, np.ndarray):
+            raise self._wrong("gave something that is no `Chunk` of an array of ids")
         length = len(chunk.input_ids)
         if not 0 < length <= self._window:
             raise self._wrong(f"made a chunk of {length} tokens, where 1 to {self._window} are allowed")

@@ -16,12 +16,14 @@ from ctxkit.recipe import DataSection
 from ctxkit.rundir import write_json
 from ctxkit.spec import (
     Context,
+    Document,
     EncodedDocument,
     FilterOptions,
     TokenFilter,
     TokenFilterOptions,
 )
 from ctxkit.train import mixing, rows
+from ctxkit.train.blame import Blame, Judge
 from ctxkit.train.chunks import Inserted, SourceChunks
 from ctxkit.train.documents import Reading, SourceDocuments, Tokenisation
 from ctxkit.train.encoding import id_type
@@ -87,7 +89,7 @@ class Preparation:
         self._keys = keys
         self.sources = open_sources(data, folder / "tokens", keys, self.tokenisation, reading(data, context))
         judges = [options for options in data.filters if isinstance(options, TokenFilterOptions)]
-        self._judges: list[TokenFilter] = [options.build(context) for options in judges]
+        self._judges: list[TokenFilter] = [Judge[EncodedDocument](options, context) for options in judges]
         self.ledgers = [SourceLedger(source.kind) for source in data.sources]
         self._chunks: dict[str, list[SourceChunks]] = {split: [] for split in rows.SPLITS}
 
@@ -155,16 +157,25 @@ class Preparation:
         self._chunks[split].append(chunks)
         if budget == 0:
             return chunks
-        start = self.sources[index].store.start
-        stream = (chunks.hand_out(encoded, start(number)) for number, encoded in documents)
-        made = chunker.build(replace(self.context, dropped=chunks.drop))(stream)
+        blame = Blame(chunker, "in build")
+        stream = blame.given(self._handed_out(chunks, documents, blame))
+        with blame:
+            made = chunker.build(replace(self.context, dropped=chunks.drop))(stream)
+        blame.place = "before it was given a document"
         full = mixing.Fill(self.data, budget)
-        for chunk in self.context.track(made, f"data: {self.data.sources[index].kind}", 0):
+        for chunk in self.context.track(blame.items(made), f"data: {self.data.sources[index].kind}", 0):
             chunks.add(chunk)
             if full(chunks.bands[-1], chunks.lengths[-1] - chunks.masked_tokens[-1]):
                 return chunks
         chunks.finish(unread=next(stream, None) is not None)
         return chunks
+
+    def _handed_out(self, chunks: SourceChunks, documents: Numbered, blame: Blame) -> Iterator[EncodedDocument]:
+        """Yield the documents for a chunker, each remembered with its place in the store."""
+        start = self.sources[chunks.source].store.start
+        for number, encoded in documents:
+            blame.place = f"after it was given document {encoded.document.id!r}"
+            yield chunks.hand_out(encoded, start(number))
 
     def _split(self, split: str, chosen: list[mixing.Chosen]) -> Split:
         sources, packing = self._chunks[split], self.data.packing
@@ -232,7 +243,8 @@ class Preparation:
 
 def reading(data: DataSection, context: Context) -> Reading:
     """Return how the documents of a section are read: with its filters of texts."""
-    filters = tuple(options.build(context) for options in data.filters if isinstance(options, FilterOptions))
+    judges = [options for options in data.filters if isinstance(options, FilterOptions)]
+    filters = tuple(Judge[Document](options, context) for options in judges)
     return Reading(context, filters, keep_texts=data.keep_left_out)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, cast
@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ctxkit.errors import DataError
 from ctxkit.spec import Context, Document, EncodedDocument, Filter, SourceOptions
+from ctxkit.train.blame import Blame
 from ctxkit.train.chat import chat_ids
 from ctxkit.train.encoding import Encoder, special_pattern
 from ctxkit.train.tokens import LeftOut, TokenStore
@@ -80,7 +81,7 @@ class Reading:
     context: Context
     """What sources are built with."""
     filters: tuple[Filter, ...] = ()
-    """Judges of texts; the first that drops one is counted."""
+    """Judges of texts, as `Judge` makes them; the first that drops one is counted."""
     keep_texts: bool = False
     """Write what a filter drops into the store, text and all."""
     shard: tuple[int, int] = (0, 1)
@@ -143,7 +144,8 @@ class SourceDocuments:
             self.store.commit()
         self.store.close()
         if isinstance(self._source, Generator):
-            self._source.close()  # now, and not when the interpreter ends: it may hold processes and threads
+            with Blame(self._options, "as it was closed"):
+                self._source.close()  # now, and not when the interpreter ends: it may hold processes and threads
 
     def _read_batch(self) -> None:
         self._torn = True
@@ -160,7 +162,8 @@ class SourceDocuments:
             self.store.position += 1
             if position % self._reading.shard[1] != self._reading.shard[0]:
                 continue
-            reason = _judged(document, self._reading.filters)
+            judged = (judge(document) for judge in self._reading.filters)
+            reason = next((said for said in judged if said is not None), None)
             if reason is None:
                 batch.append((document, position))
                 characters += len(document.text)
@@ -186,7 +189,10 @@ class SourceDocuments:
             if passed >= known and passed % self._reading.shard[1] == self._reading.shard[0]:
                 self.store.leave_out(LeftOut(passed, document_id, reason, "source"))
 
-        raw = self._source = iter(self._options.build(replace(self._reading.context, skipped=skipped)))
+        blame = Blame(self._options, "before its first document")
+        with blame:
+            raw = iter(self._options.build(replace(self._reading.context, skipped=skipped)))
+        self._source = raw
 
         def count(document: object) -> Document:
             nonlocal passed
@@ -194,10 +200,11 @@ class SourceDocuments:
                 said = f"the source {self._options.kind} gave {type(document).__name__} after {passed} documents"
                 raise DataError(said, "it must give `Document`s with a text; this is a fault of its plugin")
             passed += 1
+            blame.place = f"after document {document.id!r}"
             return document
 
         def counted() -> Iterator[Document]:
-            documents = map(count, raw)
+            documents = map(count, blame.items(raw))
             if sum(1 for _ in islice(documents, known)) < known:
                 raise DataError(
                     f"the source {self._options.kind} has {passed} documents, and had {known} before",
@@ -258,15 +265,3 @@ def _refuse_surrogates(document: Document) -> None:
     if found:
         said = f"{document.id!r} holds half a character (U+{ord(found[0]):04X}) at {found.start()}"
         raise DataError(said, "the source that gave it must leave it out or replace it")
-
-
-def _judged(document: Document, filters: Sequence[Filter]) -> str | None:
-    """Return the reason of the first filter that drops a document.
-
-    Raises:
-        DataError: a filter answered something that is neither a reason nor None.
-    """
-    reason = next((said for judge in filters if (said := judge(document)) is not None), None)
-    if reason is not None and not isinstance(reason, str):
-        raise DataError(f"a filter answered {reason!r}", "None keeps a document, a text says why it goes")
-    return reason

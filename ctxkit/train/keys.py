@@ -13,6 +13,7 @@ from ctxkit.provenance import source_hash
 from ctxkit.recipe import DataSection
 from ctxkit.spec import Component, Context, FilterOptions, SourceOptions
 from ctxkit.train import rows, tokens
+from ctxkit.train.blame import Blame
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,12 @@ def _described(options: Component) -> list[Any]:
 
 def _fingerprints(options: Component, context: Context) -> list[str]:
     """Return the fingerprint of a source, and of those inside a component, such as a haystack or what may not leak."""
-    return [part.fingerprint(context) for part in used(options) if isinstance(part, SourceOptions)]
+    return [_fingerprint(part, context) for part in used(options) if isinstance(part, SourceOptions)]
+
+
+def _fingerprint(source: SourceOptions, context: Context) -> str:
+    with Blame(source, "in fingerprint"):
+        return source.fingerprint(context)
 
 
 def _key(*parts: object) -> str:

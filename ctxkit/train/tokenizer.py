@@ -14,6 +14,7 @@ from ctxkit.errors import CtxkitError, DataError, ExitCode
 from ctxkit.recipe import Recipe, TokenizerTraining
 from ctxkit.rundir import waiting_lock
 from ctxkit.spec import Context, SourceOptions
+from ctxkit.train.blame import Blame
 from ctxkit.train.model import refusal
 from ctxkit.train.progress import say
 
@@ -110,5 +111,8 @@ def _texts(recipe: Recipe, context: Context) -> Iterator[str]:
     for stage in recipe.stages:
         sources |= {source.model_dump_json(): source for source in stage.data.sources}
     for source in sources.values():
-        for document in context.track(source.build(context), "tokenizer", 0):
+        blame = Blame(source, "as the tokenizer was trained on it")
+        with blame:
+            documents = source.build(context)
+        for document in context.track(blame.items(documents), "tokenizer", 0):
             yield document.text

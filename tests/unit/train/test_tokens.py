@@ -273,14 +273,6 @@ def test_left_out_documents_are_counted_up_to_where_reading_is(tmp_path: Path) -
     documents.close()
 
 
-def test_filter_that_answers_nonsense(tmp_path: Path) -> None:
-    """A filter that returns True instead of a reason is named as wrong, not counted."""
-    how = Reading(Context(tokenizer=byte_tokenizer()), (lambda _: True,))
-    documents = SourceDocuments(HUNDRED, TokenStore(tmp_path, UINT16), TOKENISATION, how)
-    with pytest.raises(DataError, match="a filter answered True"):
-        documents.get(0)
-
-
 @pytest.mark.parametrize("keep", [False, True])
 def test_texts_left_out_are_kept_where_wanted(keep: bool, tmp_path: Path) -> None:
     """`left_out.jsonl` holds what a filter dropped with its text on request, and what the source skipped without."""
