@@ -145,7 +145,7 @@ class SourceOptions(Component):
     weight: float | None = Field(default=None, gt=0)
     """Share of the training tokens that this source gives, relative to the other sources; all sources or none."""
     max_tokens: PositiveInt | None = None
-    """The most training tokens that this source gives."""
+    """Trained tokens after which this source ends; the chunk that reaches them is the last, and is used whole."""
     chunker: ChunkerSlot | None = None
     """How its documents become training examples; by the chunker of the data section unless stated."""
 

@@ -28,8 +28,9 @@ from ctxkit.train.chunks import Inserted, SourceChunks
 from ctxkit.train.documents import Reading, SourceDocuments, Tokenisation
 from ctxkit.train.encoding import id_type
 from ctxkit.train.keys import DataKeys
-from ctxkit.train.ledger import SourceLedger, histogram, summary
+from ctxkit.train.ledger import SourceLedger, histogram, names, summary
 from ctxkit.train.packing import best_fit
+from ctxkit.train.reached import reached
 from ctxkit.train.reader import Reader
 from ctxkit.train.rows import Prepared, Split, open_rows
 from ctxkit.train.samples import Sampler
@@ -105,7 +106,8 @@ class Preparation:
             # With classes of length a source that filled one says nothing of the others.
             if left is not None and not self.data.length_bands:
                 left = max(left - self._chunks["train"][-1].trained, 0)
-        train = self._split("train", mixing.choose(self.data, self._chunks["train"]))
+        mix = mixing.choose(self.data, self._chunks["train"])
+        train = self._split("train", mix.chosen)
         if not train.rows:
             raise DataError("no training example is left", _explained(self.ledgers))
         self._settle(train.chosen)
@@ -121,7 +123,8 @@ class Preparation:
         rows.write_inserted(folder, self.inserted, self.dtype)
         shown = Sampler([source.store for source in self.sources], self.inserted, self.tokenisation.spell, self.ledgers)
         write_json(folder / "samples.json", {"samples": shown.samples(splits)})
-        return self._manifest({name: self._summary(splits[name]) if name in splits else None for name in rows.SPLITS})
+        summaries = {name: self._summary(splits[name]) if name in splits else None for name in rows.SPLITS}
+        return {**self._manifest(summaries), "mix": reached(self.data, self._chunks["train"], names(self.ledgers), mix)}
 
     def close(self) -> None:
         """Close the token stores; what was tokenised stays."""

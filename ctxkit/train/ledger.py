@@ -59,6 +59,12 @@ class SourceLedger:
     """Documents and tokens by length, in powers of two."""
 
 
+def names(ledgers: Sequence[SourceLedger]) -> list[str]:
+    """Return what each source is called: its kind, with its number where several are of that kind."""
+    kinds = [ledger.kind for ledger in ledgers]
+    return [f"{kind} ({place})" if kinds.count(kind) > 1 else kind for place, kind in enumerate(kinds, start=1)]
+
+
 @dataclass(frozen=True)
 class SplitSummary:
     """The rows of one split."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ctxkit.errors import DataError
 from ctxkit.recipe import DataSection
@@ -12,6 +14,19 @@ from ctxkit.train.chunks import SourceChunks
 
 Chosen = tuple[int, int]
 """A chunk: which source, and which chunk of it."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """The chunks to train on."""
+
+    chosen: list[Chosen]
+    """In the order of reading."""
+    total: float
+    """Trained tokens that the mix is made for; the last chunk of each part may go beyond."""
+    scarcest: tuple[int, int] | None = None
+    """The part that there is least of, which the others are kept in proportion to: a source (0 for all of them where
+    they have no weights) and a class of length. None where `max_tokens` decides, or nothing is mixed."""
 
 
 def shares(data: DataSection) -> list[float]:
@@ -62,8 +77,8 @@ class Fill:
         return all(self._trained[band] >= int(budget * share) for band, share in enumerate(band_shares(self._data)))
 
 
-def choose(data: DataSection, sources: Sequence[SourceChunks]) -> list[Chosen]:
-    """Return the chunks to train on, in the order of reading.
+def choose(data: DataSection, sources: Sequence[SourceChunks]) -> Mix:
+    """Return the chunks to train on.
 
     With weights or length bands the mix holds up to one chunk, and it is as large as the scarcest part allows, or
     `max_tokens`. Without either, sources are used up in order until `max_tokens`.
@@ -75,14 +90,22 @@ def choose(data: DataSection, sources: Sequence[SourceChunks]) -> list[Chosen]:
     parts = _parts(data)
     if len(parts) == 1:
         (members,) = cells.values() if cells else ([],)
-        return _within(members, sources, data.max_tokens)
+        chosen = _within(members, sources, data.max_tokens)
+        return Mix(chosen, min(_tokens(chosen, sources), data.max_tokens or math.inf))
     for cell in parts:
         if cell not in cells:
             raise _empty(data, cell)
-    totals = [_tokens(cells[cell], sources) / part for cell, part in parts.items()]
-    total = min(*totals, data.max_tokens) if data.max_tokens else min(totals)
+    totals = {cell: _tokens(cells[cell], sources) / part for cell, part in parts.items()}
+    scarcest = min(totals, key=totals.__getitem__)
+    total = min(totals[scarcest], data.max_tokens or math.inf)
     chosen = [chunk for cell, part in parts.items() for chunk in _within(cells[cell], sources, int(total * part))]
-    return sorted(chosen)
+    return Mix(sorted(chosen), total, scarcest if total < (data.max_tokens or math.inf) else None)
+
+
+def band_name(data: DataSection, band: int) -> str:
+    """Return a class of length in words: `documents of 16384 or more tokens`."""
+    upper = [f" to {following.least - 1}" for following in data.length_bands[1:]] + [" or more"]
+    return f"documents of {data.length_bands[band].least}{upper[band]} tokens"
 
 
 def _empty(data: DataSection, cell: tuple[int, int]) -> DataError:
@@ -92,8 +115,7 @@ def _empty(data: DataSection, cell: tuple[int, int]) -> DataError:
     if shares(data):
         said.append(f"data.sources.{source} (kind {data.sources[source].kind})")
     if data.length_bands:
-        upper = [f" to {band.least - 1}" for band in data.length_bands[1:]] + [" or more"]
-        said.append(f"documents of {data.length_bands[band].least}{upper[band]} tokens")
+        said.append(band_name(data, band))
     return DataError(f"no training example comes from {', '.join(said)}", "the mix needs some; leave that part out")
 
 

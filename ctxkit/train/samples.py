@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctxkit.train.chunks import PLACE_BITS, Inserted
-from ctxkit.train.ledger import SourceLedger
+from ctxkit.train.ledger import SourceLedger, names
 from ctxkit.train.rows import Split
 from ctxkit.train.tokens import TokenStore
 
@@ -46,15 +46,10 @@ class Sampler:
             "split": name,
             "row": row,
             "tokens": split.lengths[row],
-            "source": self._name(chunks[0][0]),
+            "source": names(self.ledgers)[chunks[0][0]],
             "difficulty": split.difficulty[row],
             "segments": segments,
         }
-
-    def _name(self, source: int) -> str:
-        """Return the kind of a source, with its number where several are of that kind."""
-        kinds = [ledger.kind for ledger in self.ledgers]
-        return f"{kinds[source]} ({source + 1})" if kinds.count(kinds[source]) > 1 else kinds[source]
 
     def _segments(self, split: Split, source: int, chunk: int) -> Iterator[dict[str, Any]]:
         """Yield the stretches of a chunk: pieces of documents or inserted, cut where the mask begins or ends."""
