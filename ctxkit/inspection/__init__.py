@@ -13,6 +13,7 @@ from ctxkit.inspection.advice import Advice, advise, data_section
 from ctxkit.inspection.counting import Estimate, TokenCount
 from ctxkit.inspection.documents import Documents, read_documents
 from ctxkit.inspection.histories import History, read_history
+from ctxkit.inspection.notes import notes
 from ctxkit.inspection.rendering import render
 from ctxkit.inspection.targets import Target, find
 from ctxkit.yaml_core import dump
@@ -35,6 +36,8 @@ class Inspection:
     documents: Documents
     history: History | None
     """Of a git repository alone."""
+    notes: tuple[str, ...]
+    """What is to be known before training on it, a sentence or two each."""
     chunkers: tuple[Advice, ...]
     """The best one first."""
     data: str
@@ -72,4 +75,5 @@ def inspect(
             say(f"no use can be made of its history: {error.message}")
     chunkers = advise(target, documents, history)
     section = data_section(target, documents, chunkers, registry)
-    return Inspection(target, count.name, documents, history, chunkers, dump({"data": section}))
+    said = tuple(notes(target, documents))
+    return Inspection(target, count.name, documents, history, said, chunkers, dump({"data": section}))

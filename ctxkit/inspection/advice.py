@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ctxkit.errors import CtxkitError
-from ctxkit.inspection.lengths import WINDOWS, Lengths, smallest_window
+from ctxkit.inspection.lengths import ENOUGH, WINDOWS, smallest_window
+from ctxkit.inspection.notes import SECRETS
 from ctxkit.recipe import DataSection
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 USUAL = 32_768
 """The window in tokens that is proposed where none of `WINDOWS` holds enough, and where any would do."""
-ENOUGH = 0.9
-"""Part of the tokens that a window is to hold in whole documents."""
 MOSTLY = 0.5
 """From which part of the tokens on a folder or repository counts as code."""
 LONGEST_LINE = 2000
@@ -69,7 +68,10 @@ def data_section(
         raise CtxkitError(f"no installed plugin brings one of the chunkers {names}", "`ctxkit plugins` lists them")
     joined = chosen.chunker in ("multi_file", "commit_chain")
     source = target.history if chosen.chunker == "commit_chain" else target.source
-    section: dict[str, Any] = {"sources": [source], "chunker": {"kind": chosen.chunker, "length": chosen.length}}
+    section: dict[str, Any] = {"sources": [source]}
+    if documents.secrets and SECRETS in registry.components["filter"]:
+        section["filters"] = [{"kind": SECRETS}]
+    section["chunker"] = {"kind": chosen.chunker, "length": chosen.length}
     if not joined and _middle(documents) * SHORT <= chosen.length:
         section["packing"] = {"document_mask": True}
     DataSection.model_validate(section, context=registry.context)
@@ -109,13 +111,13 @@ def _paragraph(documents: Documents) -> Advice:
     if _has_no_lines(documents):
         why = f"Lines have {_line(documents):,.0f} characters on average, so it would find few places to cut at."
         return Advice("paragraph", "possible", why, length)
+    other = "other " * bool(documents.outliers)
     if _held(documents, length) >= 1:
-        why = f"Every document fits into {length:,} tokens whole, so that it cuts none; good for text that is no code."
+        whole = f"Every {other}document fits into {length:,} tokens whole"
+        why = f"{whole}, so that it cuts none; good for text that is no code."
     else:
-        part = _held(documents, length)
-        why = (
-            f"{length:,} tokens hold {part:.0%} of the tokens in whole documents, and longer ones end where text does."
-        )
+        part, whose = _held(documents, length), "tokens of the other documents" if other else "tokens"
+        why = f"{length:,} tokens hold {part:.0%} of the {whose} whole, and longer documents end where text does."
     return Advice("paragraph", "good" if documents.code < MOSTLY else "possible", why, length)
 
 
@@ -129,11 +131,11 @@ def _overlap(documents: Documents) -> Advice:
 
 
 def _document_window(documents: Documents) -> int:
-    return smallest_window(documents.lengths, ENOUGH, USUAL) if documents.lengths else USUAL
+    return smallest_window(documents.usual, ENOUGH, USUAL) if documents.usual else USUAL
 
 
 def _held(documents: Documents, window: int) -> float:
-    held: Lengths | None = documents.lengths
+    held = documents.usual
     return next((item.tokens for item in held.windows if item.window == window), 0.0) if held else 0.0
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ctxkit.inspection.counting import counted
-from ctxkit.inspection.lengths import WINDOWS, Lengths, joined_examples, summarise
+from ctxkit.inspection.lengths import MOST_OUTLIERS, WINDOWS, Lengths, joined_examples, outliers, summarise
+from ctxkit.inspection.secret_names import looks_secret
 from ctxkit.inspection.targets import options
 from ctxkit.spec import Context
 
@@ -48,6 +50,14 @@ class LeftOut:
     examples: list[str]
 
 
+class Long(NamedTuple):
+    """One of the longest documents."""
+
+    tokens: int
+    id: str
+    group: str
+
+
 @dataclass(frozen=True)
 class Documents:
     """All documents of a source."""
@@ -58,7 +68,7 @@ class Documents:
     groups: int
     """Folders, of files; 1 of a repository."""
     largest_group: int
-    """Tokens of all documents of a group, the largest."""
+    """Tokens of all documents of a group, the largest; outliers not counted."""
     examples: dict[int, int]
     """About how many examples of a chunker that joins a group come of it, by window."""
     types: tuple[Type, ...]
@@ -67,6 +77,17 @@ class Documents:
     """The commonest reason first."""
     lengths: Lengths | None
     """In tokens, of whole documents; None where there is none."""
+    outliers: tuple[Long, ...] = ()
+    """The few documents that hold most of the tokens, the longest first, where there are such."""
+    others: Lengths | None = None
+    """As `lengths`, of all but the outliers; None where there is no outlier."""
+    secrets: LeftOut | None = None
+    """Documents whose names are those of files with keys or passwords; they are read, and not left out."""
+
+    @property
+    def usual(self) -> Lengths | None:
+        """The lengths that a window is chosen by: of all documents, less the outliers."""
+        return self.others or self.lengths
 
     @property
     def code(self) -> float:
@@ -100,30 +121,66 @@ def read_documents(target: Target, registry: Registry, count: TokenCount) -> Doc
     Raises:
         DataError: they cannot be read.
     """
-    left_out, types, groups = LeftOutCounter(), dict[str, Type](), dict[str, list[int]]()
-    sums = Counter[str]()
-    source = options(target.source, registry).build(Context(skipped=left_out))
+    found = _Found(by_name=target.kind != "hub")
+    source = options(target.source, registry).build(Context(skipped=found.left_out))
     for document, tokens in counted(source, count):
-        ending = "rows" if target.kind == "hub" else ending_of(document)
-        item = types.setdefault(ending, Type(ending))
+        found.add(document, tokens)
+    return found.summary()
+
+
+@dataclass
+class _Found:
+    """What is kept of the documents that were read."""
+
+    by_name: bool
+    """Whether documents are files, so that their names say what they are."""
+    left_out: LeftOutCounter = field(default_factory=LeftOutCounter)
+    types: dict[str, Type] = field(default_factory=dict)
+    groups: dict[str, list[int]] = field(default_factory=dict)
+    """Tokens of the documents of each."""
+    sums: Counter[str] = field(default_factory=Counter)
+    longest: list[Long] = field(default_factory=list)
+    """A heap of those that may be outliers."""
+    secrets: LeftOutCounter = field(default_factory=LeftOutCounter)
+
+    def add(self, document: Document, tokens: int) -> None:
+        """Count one document."""
+        ending = ending_of(document) if self.by_name else "rows"
+        item = self.types.setdefault(ending, Type(ending))
         item.count += 1
         item.bytes += len(document.text.encode())
         item.tokens += tokens
-        groups.setdefault(document.group, []).append(tokens)
-        sums.update(characters=len(document.text), lines=document.text.count("\n") + 1)
-    lengths = [length for group in groups.values() for length in group]
-    ordered = tuple(sorted(types.values(), key=lambda item: (-item.tokens, item.ending)))
-    return Documents(
-        len(lengths),
-        sums["characters"],
-        sums["lines"],
-        len(groups),
-        max(map(sum, groups.values()), default=0),
-        {window: sum(joined_examples(group, window) for group in groups.values()) for window in WINDOWS},
-        ordered,
-        left_out.listed(),
-        summarise(lengths) if lengths else None,
-    )
+        self.groups.setdefault(document.group, []).append(tokens)
+        self.sums.update(characters=len(document.text), lines=document.text.count("\n") + 1)
+        heapq.heappush(self.longest, Long(tokens, document.id, document.group))
+        if len(self.longest) > MOST_OUTLIERS:
+            heapq.heappop(self.longest)
+        if self.by_name and looks_secret(document.id):
+            self.secrets(document.id, "looks like a secret")
+
+    def summary(self) -> Documents:
+        """Return the figures."""
+        lengths = [length for group in self.groups.values() for length in group]
+        apart = tuple(sorted(self.longest, reverse=True)[: outliers(lengths)])
+        sizes = {name: sum(group) for name, group in self.groups.items()}
+        for long in apart:
+            sizes[long.group] -= long.tokens
+        return Documents(
+            count=len(lengths),
+            characters=self.sums["characters"],
+            lines=self.sums["lines"],
+            groups=len(self.groups),
+            largest_group=max(sizes.values(), default=0),
+            examples={
+                window: sum(joined_examples(group, window) for group in self.groups.values()) for window in WINDOWS
+            },
+            types=tuple(sorted(self.types.values(), key=lambda item: (-item.tokens, item.ending))),
+            left_out=self.left_out.listed(),
+            lengths=summarise(lengths) if lengths else None,
+            outliers=apart,
+            others=summarise(sorted(lengths)[: -len(apart)]) if apart else None,
+            secrets=next(iter(self.secrets.listed()), None),
+        )
 
 
 def ending_of(document: Document) -> str:

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
 WINDOWS = (4096, 8192, 16_384, 32_768, 65_536, 131_072)
 """Windows in tokens that models are extended to."""
+ENOUGH = 0.9
+"""Part of the tokens that a window is to hold in whole documents."""
+MOST_OUTLIERS = 3
+MIN_OTHERS = 9
+"""Documents beside each outlier: of a few documents, none is unusual."""
 PARTS = (50, 90, 99)
 """Per cent of the documents that a window is to hold."""
 
@@ -73,6 +78,19 @@ def histogram(lengths: Sequence[int]) -> tuple[Bucket, ...]:
 def smallest_window(lengths: Lengths, part: float, otherwise: int) -> int:
     """Return the smallest of `WINDOWS` in which a part of the tokens lies in what it holds whole."""
     return next((held.window for held in lengths.windows if held.tokens >= part), otherwise)
+
+
+def outliers(lengths: Sequence[int]) -> int:
+    """Return how many documents, each too long for the window that suits the others, hold most tokens; mostly 0."""
+    ordered, total = sorted(lengths), sum(lengths)
+    for count in range(1, MOST_OUTLIERS + 1):
+        others = ordered[:-count]
+        if len(others) < count * MIN_OTHERS:
+            break
+        window = smallest_window(summarise(others), ENOUGH, otherwise=total)
+        if sum(ordered[-count:]) > total / 2 and ordered[-count] > window:
+            return count
+    return 0
 
 
 def examples(lengths: Sequence[int], window: int) -> int:

@@ -26,6 +26,7 @@ def render(found: Inspection) -> str:
         parts += _lengths(found.documents.lengths, "documents", unit)
     if found.history:
         parts += _history(found.history, found.documents, unit)
+    parts += [f"note: {said}" for said in found.notes]
     parts += [_advice(found), f"data section for the first of them, valid as it is:\n\n{found.data.rstrip()}"]
     return "\n\n".join(parts)
 

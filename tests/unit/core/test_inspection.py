@@ -21,7 +21,16 @@ from ctxkit import inspection, yaml_core
 from ctxkit.cli import main
 from ctxkit.errors import CtxkitError, DataError
 from ctxkit.inspection import histories
-from ctxkit.inspection.lengths import WINDOWS, examples, histogram, joined_examples, smallest_window, summarise
+from ctxkit.inspection.lengths import (
+    WINDOWS,
+    examples,
+    histogram,
+    joined_examples,
+    outliers,
+    smallest_window,
+    summarise,
+)
+from ctxkit.inspection.secret_names import looks_secret
 from ctxkit.registry import Registry
 from tests.conftest import Load
 
@@ -117,6 +126,29 @@ def test_joined_examples(lengths: list[int], window: int) -> None:
 def test_joined_examples_by_hand() -> None:
     """Windows of 10: 4 and 6 fill one; 25 fills two and a half; the 5 left take 5, and 1 begins another."""
     assert joined_examples([4, 6, 25, 5, 1], 10) == 1 + 3 + 1
+
+
+@pytest.mark.parametrize(
+    ("lengths", "count"),
+    [
+        ([], 0),
+        ([2_000_000], 0),
+        ([1000] * 8 + [2_000_000], 0),
+        ([1000] * 9 + [2_000_000], 1),
+        ([1000] * 2001 + [2_000_000], 0),
+        ([1000] * 1999 + [2_000_000], 1),
+        ([1000] * 18 + [900_000, 900_000], 2),
+        ([1000] * 17 + [900_000, 900_000], 0),
+        ([1000] * 100 + [1_900_000, 900_000], 2),
+        ([1000] * 100 + [900_000] * 3, 3),
+        ([1000] * 100 + [900_000] * 4, 0),
+        ([100] * 9 + [2000], 0),
+        ([300_000] * 9 + [9_000_000], 0),
+    ],
+)
+def test_outliers(lengths: list[int], count: int) -> None:
+    """Up to three documents with more tokens than nine times as many others, too long for the window of those."""
+    assert outliers(lengths) == count
 
 
 def test_smallest_window() -> None:
@@ -239,6 +271,60 @@ def test_advice(scene: str, tmp_path: Path, repository: Callable[..., str], regi
     (stage,) = load(RECIPE + found.data).recipe.stages
     assert stage.data.chunker.kind == chunker
     assert [document.text for document in stage.data.sources[0].build(inspection_context())]
+
+
+def test_outlier(tmp_path: Path, registry: Registry, load: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    """One file with most of the tokens does not choose the window of the others; it is named, with what to do."""
+    for number in range(20):
+        (tmp_path / f"{number}.txt").write_text("word\n" * 2400)  # 3,000 tokens by the estimate
+    (tmp_path / "dump.txt").write_text("word\n" * 80_000)
+    found = inspection.inspect(str(tmp_path), registry)
+    assert [(Path(long.id).name, long.tokens) for long in found.documents.outliers] == [("dump.txt", 100_000)]
+    assert (found.documents.lengths.longest, found.documents.largest_group) == (100_000, 60_000)
+    assert {advice.chunker: advice.length for advice in found.chunkers} == {
+        "paragraph": 4096,
+        "overlap": 4096,
+        "multi_file": 65_536,
+        "commit_chain": 32_768,
+    }
+    assert "Every other document fits into 4,096 tokens" in found.chunkers[0].why
+    (note,) = found.notes
+    assert "dump.txt (100,000 tokens) holds 62% of the tokens" in note
+    assert "`exclude`" in note
+    assert f"note: {note}" in inspection.render(found)
+    (tmp_path / "dump.txt").unlink()
+    assert inspection.inspect(str(tmp_path), registry).notes == ()
+
+
+def test_long_row(tmp_path: Path, registry: Registry) -> None:
+    """A row is left out by a filter, for it has no path."""
+    rows = [*(["word " * 10] * 20), "word " * 100_000]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in rows))
+    (note,) = inspection.inspect(str(tmp_path / "rows.jsonl"), registry).notes
+    assert "filter `length`" in note
+
+
+def test_secrets(repository: Callable[..., str], registry: Registry, load: Load) -> None:
+    """Files whose names are those of secrets are named, and the section has the filter, where it is installed."""
+    path = repository({"a.py": CODE, ".env": "TOKEN=1\n", "deep/id_rsa": "key\n", ".env.example": "TOKEN=\n"})
+    found = inspection.inspect(path, registry)
+    assert found.documents.secrets.count == 2
+    (note,) = found.notes
+    assert "2 documents may hold keys or passwords, by the name: made/.env, made/deep/id_rsa." in note
+    assert "`secrets`" in note
+    (stage,) = load(RECIPE + found.data).recipe.stages
+    assert [each.kind for each in stage.data.filters] == ["secrets"]
+    without = replace(registry, components={**registry.components, "filter": {}})
+    assert "filters" not in data(inspection.inspect(path, without).data)
+
+
+def test_names_of_secrets() -> None:
+    """Names that tools give to keys and passwords; code about them, public keys and examples are none."""
+    secret = ".env .env.local prod.env id_rsa .ssh/id_ed25519 tls/server.pem Server.KEY credentials .aws/credentials"
+    secret += " credentials.json secrets.yaml client_secret_12.json .npmrc .pypirc .netrc .git-credentials store.jks"
+    assert [name for name in secret.split() if not looks_secret(name)] == []
+    plain = "env.py .env.example .env.sample id_rsa.pub credentials.py secrets.py keys.txt environment README.md key"
+    assert [name for name in plain.split() if looks_secret(name)] == []
 
 
 def inspection_context() -> object:
