@@ -99,30 +99,27 @@ class Split:
     """Whether attention ends where a chunk does."""
 
     def write(self, path: Path) -> None:
-        """Write one Arrow file; addresses, masks and lengths of each row."""
-        columns: dict[str, list[Any]] = {name: [] for name in _TYPES}
-        for row in self.rows:
-            starts: list[int] = []
-            counts: list[int] = []
-            masked: list[int] = []
-            lengths: list[int] = []
-            hardest = offset = 0
-            for number in row:
-                source, chunk = self.chosen[number]
-                chunks = self.sources[source]
-                pieces = slice(chunks.pieces[chunk], chunks.pieces[chunk + 1])
-                starts += chunks.starts[pieces]
-                counts += chunks.counts[pieces]
-                masked += [place + offset for place in chunks.masked[chunks.masks[chunk] : chunks.masks[chunk + 1]]]
-                lengths.append(chunks.lengths[chunk])
-                offset += chunks.lengths[chunk]
-                hardest = max(hardest, chunks.difficulties[chunk])
-            values = (starts, counts, masked, lengths if self.document_mask else [], sum(lengths))
-            for name, value in zip(_TYPES, (*values, self.chosen[row[0]][0], DIFFICULTIES[hardest]), strict=True):
-                columns[name].append(value)
+        """Write one Arrow file: addresses, masks and lengths of each row."""
         with ArrowWriter(path=str(path), schema=pa.schema(list(_TYPES.items()))) as writer:
-            writer.write_table(pa.table({name: pa.array(columns[name], type=kind) for name, kind in _TYPES.items()}))
+            for row in self.rows:
+                writer.write(self._described(row))
             writer.finalize()
+
+    def _described(self, row: Sequence[int]) -> dict[str, Any]:
+        made: dict[str, Any] = {"starts": [], "counts": [], "masked": [], "seq_lengths": []}
+        length = hardest = 0
+        for number in row:
+            source, chunk = self.chosen[number]
+            chunks = self.sources[source]
+            pieces = slice(chunks.pieces[chunk], chunks.pieces[chunk + 1])
+            made["starts"] += chunks.starts[pieces]
+            made["counts"] += chunks.counts[pieces]
+            made["masked"] += [place + length for place in chunks.masked[chunks.masks[chunk] : chunks.masks[chunk + 1]]]
+            made["seq_lengths"] += [chunks.lengths[chunk]] if self.document_mask else []
+            length += chunks.lengths[chunk]
+            hardest = max(hardest, chunks.difficulties[chunk])
+        first = self.chosen[row[0]][0]
+        return {**made, "length": length, "source": first, "difficulty": DIFFICULTIES[hardest]}
 
     @property
     def lengths(self) -> list[int]:

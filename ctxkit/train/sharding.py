@@ -43,25 +43,35 @@ def merge(folder: Path, dtype: np.dtype[Any]) -> None:
     Documents are copied in the order of the source, so that even the bytes are the same.
     """
     found = _parts(folder)
-    if read_sealed(folder / "journal.json").get("exhausted"):
-        # Put together before; a kill came between that and their removal.
-        for part in (part for parts in found.values() for part in parts):
-            shutil.rmtree(part)
-        return
-    _allow_files(max(found, default=0) * FILES_A_PART)
-    for count, parts in found.items():
-        # Looked at before it is opened: another process may still be writing it.
-        ready = [part for part in parts if read_sealed(part / "journal.json").get("exhausted")]
-        stores = [TokenStore(part, dtype) for part in ready] if len(ready) == count else []
-        whole = [store for store in stores if store.exhausted]
-        if len(whole) == count:
-            _copy(whole, folder, dtype)
+    if not read_sealed(folder / "journal.json").get("exhausted"):
+        _allow_files(max(found, default=0) * FILES_A_PART)
+        whole: dict[int, int] = {}
+        for count, parts in found.items():
+            whole[count] = _put_together(count, parts, folder, dtype)
+            if whole[count] == count:
+                break  # what lies about from a try with another count is of no use
         else:
-            say(f"{len(whole if stores else ready)} of {count} parts of {folder.name} are ready; reading without them")
-        for store in stores:
-            store.close()
-        for part in parts if len(whole) == count else ():
-            shutil.rmtree(part)
+            for count, number in whole.items():
+                say(f"{number} of {count} parts of {folder.name} are ready; reading without them")
+            return
+    # Put together now, or before a kill that came between that and their removal.
+    for part in (part for parts in found.values() for part in parts):
+        shutil.rmtree(part)
+
+
+def _put_together(count: int, parts: list[Path], folder: Path, dtype: np.dtype[Any]) -> int:
+    """Put `count` parts together if all are whole; return how many are."""
+    # Looked at before it is opened: another process may still be writing it.
+    ready = [part for part in parts if read_sealed(part / "journal.json").get("exhausted")]
+    if len(ready) < count:
+        return len(ready)
+    stores = [TokenStore(part, dtype) for part in ready]
+    whole = sum(store.exhausted for store in stores)
+    if whole == count:
+        _copy(stores, folder, dtype)
+    for store in stores:
+        store.close()
+    return whole
 
 
 def _parts(folder: Path) -> dict[int, list[Path]]:

@@ -45,13 +45,18 @@ class Decoding:
     def read(self, file: BinaryIO) -> str:
         """Return the text of a file.
 
-        The bytes are never held as a whole: at the peak there are the pieces of text and the text joined from them,
-        twice the size of a file in ASCII. Python keeps a text in 1, 2 or 4 bytes a character, by the widest in it.
+        Neither the bytes nor a second text are held as a whole: the peak is the text and a piece. Python keeps a text
+        in 1, 2 or 4 bytes a character, by the widest in it.
 
         Raises:
             UnusableError: bytes that the encoding does not know, or NULs where these are not kept.
         """
-        return "".join(self._pieces(file))
+        text = ""
+        for piece in self._pieces(file):
+            # Not `join`, which needs all pieces beside the whole: CPython lets a text that only one name holds grow in
+            # place.
+            text += piece
+        return text
 
     def _pieces(self, file: BinaryIO) -> Iterator[str]:
         decoder, fed, begun = self._decoder(), 0, False

@@ -43,11 +43,8 @@ class Files:
         Raises:
             DataError: a pattern matches no file, or a file cannot be read as text.
         """
-        for path in self._ordered():
-            text = self._text(path)
-            if text is not None:
-                # Not the absolute path: the same library elsewhere gives the same documents.
-                yield Document(text, id=_named(path), group=str(Path(_named(path)).parent))
+        # Unlike the names of a loop, these hold no document that was handed on: it may be of a gigabyte.
+        yield from filter(None, map(self._document, self._ordered()))
 
     def fingerprint(self) -> str:
         """Return a hash of the names, sizes and times of the files that match.
@@ -69,6 +66,11 @@ class Files:
         written = (self.paths, self.exclude)
         paths, exclude = ([pattern.replace("{stdlib}", stdlib) for pattern in patterns] for patterns in written)
         return paths, exclude
+
+    def _document(self, path: str) -> Document | None:
+        text = self._text(path)
+        # Not the absolute path: the same library elsewhere gives the same documents.
+        return None if text is None else Document(text, id=_named(path), group=str(Path(_named(path)).parent))
 
     def _text(self, path: str) -> str | None:
         """Return the text of a file, or None where it is left out."""

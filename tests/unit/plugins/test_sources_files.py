@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -497,3 +498,22 @@ def test_files_of_a_folder_come_in_a_row(write: Write) -> None:
     documents = list(Files(["**/*.txt"]))
     assert [document.id for document in documents] == ["a/b.txt", "a/e.txt", "a/c/d.txt"]
     assert [document.group for document in documents] == ["a", "a", "a/c"]
+
+
+def test_memory_of_a_long_file(write: Write) -> None:
+    """A file is held once while it is read, and not at all once its document was handed on and let go."""
+    size = 20_000_000
+    write(long_txt=b"0123456789abcde\n" * (size // 16), short_txt="1")
+    documents = iter(Files(["long.txt", "short.txt"]))
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        first = next(documents)
+        _, peak = tracemalloc.get_traced_memory()
+        assert len(first.text) == size
+        del first
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before < 1.25 * size
+    assert after - before < 0.1 * size

@@ -130,6 +130,19 @@ def test_damaged_part_is_not_put_together(tmp_path: Path, said: list[str]) -> No
     assert said[0].startswith("1 of 2 parts")
 
 
+@pytest.mark.parametrize("stray", [2, 5])
+def test_part_of_another_count_is_in_nobodys_way(
+    stray: int, tmp_path: Path, said: list[str], whole: dict[str, bytes]
+) -> None:
+    """Of a first try with fewer or more parts, one is left: nothing is said of it, and it goes with the others."""
+    for shard in (Shard(0, stray), *(Shard(index, 3) for index in range(3))):
+        read(tmp_path / shard.name("store"), (shard.index, shard.count))
+    merge(tmp_path / "store", UINT16)
+    assert contents(tmp_path / "store") == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert not said
+
+
 def test_parts_replace_a_store_that_was_begun(tmp_path: Path, whole: dict[str, bytes]) -> None:
     """A store of a few documents, from a look at the data, gives way to the whole one."""
     read(tmp_path / "store", until=1)
