@@ -24,6 +24,10 @@ GROUP = "ctxkit"
 DISABLE_VARIABLE = "CTXKIT_DISABLE_PLUGINS"
 
 
+class UnusableError(ValueError):
+    """What is wrong with a plugin that was imported, in words for its author."""
+
+
 @dataclass(frozen=True)
 class Plugin:
     """A plugin that was found: loaded, disabled, or broken with the reason."""
@@ -99,11 +103,13 @@ class Host:
         """Register an object under a name.
 
         Raises:
-            ValueError: a hook is misspelt or has an argument that its specification lacks.
+            UnusableError: a hook is misspelt, or there is none.
+            PluginValidationError: a hook has an argument that its specification lacks.
         """
         try:
             self._manager.register(plugin, name=name)
             self._check_known(plugin)
+            self._check_any(plugin)
             self._manager.check_pending()
         except Exception:
             # Left registered, the next plugin would be blamed for it.
@@ -114,12 +120,13 @@ class Host:
         """Load one Python file as a plugin, for experiments (`--plugin path.py`).
 
         Raises:
-            RecipeError: it does not exist or fails to load.
+            RecipeError: it does not exist, fails to load, or brings nothing.
         """
         name = f"file:{path}"
         try:
             module = _import_file(path)
             self.register(module, name)
+            self._check_brings(module)
         except (Exception, SystemExit) as error:
             message = f"--plugin {path} cannot be loaded: {one_line(error)}"
             raise RecipeError([Fault((), message, origin=_raised_in(error, path))]) from error
@@ -139,7 +146,28 @@ class Host:
         known = {name for name in vars(Hooks) if name.startswith("ctxkit_")}
         for name in dir(plugin):
             if name.startswith("ctxkit_") and callable(getattr(plugin, name)) and name not in known:
-                raise ValueError(f"it defines `{name}`, which is no hook; the hooks are {', '.join(sorted(known))}")
+                raise UnusableError(f"it defines `{name}`, which is no hook; the hooks are {', '.join(sorted(known))}")
+
+    def _check_any(self, plugin: object) -> None:
+        """Refuse what implements no hook: it would be loaded and never asked."""
+        if self._hooks(plugin):
+            return
+        unmarked = [
+            name for name in vars(Hooks) if name.startswith("ctxkit_") and callable(getattr(plugin, name, None))
+        ]
+        if unmarked:
+            raise UnusableError(f"it defines `{unmarked[0]}` without the mark `@hookimpl` of ctxkit.spec")
+        raise UnusableError(
+            "it implements no hook; `ctxkit_components`, marked with `@hookimpl`, returns its components"
+        )
+
+    def _check_brings(self, plugin: ModuleType) -> None:
+        """Refuse a plugin that does nothing but return components, and returns none."""
+        if self._hooks(plugin) == ["ctxkit_components"] and not list(plugin.ctxkit_components()):
+            raise UnusableError("its `ctxkit_components` returns no component, and it implements no other hook")
+
+    def _hooks(self, plugin: object) -> list[str]:
+        return [caller.name for caller in self._manager.get_hookcallers(plugin) or ()]
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -158,7 +186,8 @@ def _import_file(path: Path) -> ModuleType:
 
 def one_line(error: BaseException) -> str:
     """Return an exception as one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    kind = "" if isinstance(error, UnusableError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())
 
 
 def _origin(entry: importlib.metadata.EntryPoint) -> str:

@@ -151,6 +151,26 @@ def test_plugin_file(recipe: str, tmp_path: Path, capsys: Capture) -> None:
     assert "mine.py:1:1: --plugin mine.py cannot be loaded: ZeroDivisionError" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("", "it implements no hook"),
+        ("def ctxkit_components():\n    return [1]\n", "it defines `ctxkit_components` without the mark `@hookimpl`"),
+        ("@hookimpl\ndef ctxkit_components():\n    return []\n", "its `ctxkit_components` returns no component"),
+    ],
+)
+def test_plugin_file_that_brings_nothing(code: str, said: str, tmp_path: Path, capsys: Capture) -> None:
+    """A file that does nothing is one clear error, exit code 2; one with another hook and no component is none."""
+    file = tmp_path / "mine.py"
+    file.write_text(f"from ctxkit.spec import hookimpl\n{code}")
+    assert main(["plugins", "--plugin", str(file)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"error: --plugin {file} cannot be loaded: {said}" in err
+    file.write_text("from ctxkit.spec import hookimpl\n@hookimpl\ndef ctxkit_check():\n    pass\n")
+    assert main(["plugins", "--plugin", str(file)]) == 0
+
+
 def test_doctor(capsys: Capture) -> None:
     """The doctor's findings are on stdout; JSON parses; exit code 0 where nothing is in the way."""
     assert main(["doctor"]) == 0

@@ -13,6 +13,7 @@ from ctxkit import checks
 from ctxkit.errors import CtxkitError, RecipeError
 from ctxkit.host import Host
 from ctxkit.registry import collect
+from ctxkit.spec import hookimpl
 
 HEAD = "from typing import Literal\nfrom ctxkit.errors import Fault\nfrom ctxkit.spec import *\n"
 GOOD = HEAD + (
@@ -63,7 +64,8 @@ BROKEN = {
     "raises": ("raise RuntimeError('two\\nlines')\n", "RuntimeError: two lines"),
     "exits": ("import sys\nsys.exit(3)\n", "SystemExit: 3"),
     "misspelt hook": ("def ctxkit_componets():\n    return []\n", "it defines `ctxkit_componets`, which is no hook"),
-    "unmarked components": (good().replace("@hookimpl\n", ""), ""),
+    "unmarked components": (good().replace("@hookimpl\n", ""), ": it defines `ctxkit_components` without the mark"),
+    "nothing": ("x = 1\n", ": it implements no hook; `ctxkit_components`, marked with `@hookimpl`, returns"),
     "wrong argument": (
         good() + "@hookimpl\ndef ctxkit_run_started(evnt):\n    pass\n",
         "Argument(s) {'evnt'} are declared in the hookimpl but can not be found in the hookspec",
@@ -82,11 +84,10 @@ def test_broken_plugin(case: str, module: Module) -> None:
     ]
     registry = collect(Host(points))
     assert registry.kinds("chunker") == ["a", "c"]
-    if said:
-        (fault,) = registry.faults
-        assert fault.startswith("plugin zz_b (zz-broken 1.2): ")
-        assert said in fault
-        assert "\n" not in fault
+    (fault,) = registry.faults
+    assert fault.startswith("plugin zz_b (zz-broken 1.2): ")
+    assert said in fault
+    assert "\n" not in fault
 
 
 def test_missing_module() -> None:
@@ -258,7 +259,8 @@ def test_register_refuses_and_forgets() -> None:
         def ctxkit_reprot(self) -> None: ...
 
     class Right:
-        def other(self) -> None: ...
+        @hookimpl
+        def ctxkit_provenance(self) -> None: ...
 
     host = Host([])
     with pytest.raises(ValueError, match="ctxkit_reprot"):
