@@ -103,9 +103,9 @@ def choose(data: DataSection, sources: Sequence[SourceChunks]) -> Mix:
 
 
 def band_name(data: DataSection, band: int) -> str:
-    """Return a class of length in words: `documents of 16384 or more tokens`."""
-    upper = [f" to {following.least - 1}" for following in data.length_bands[1:]] + [" or more"]
-    return f"documents of {data.length_bands[band].least}{upper[band]} tokens"
+    """Return a class of length in words: `documents of 16,384 or more tokens`."""
+    upper = [f" to {following.least - 1:,}" for following in data.length_bands[1:]] + [" or more"]
+    return f"documents of {data.length_bands[band].least:,}{upper[band]} tokens"
 
 
 def _empty(data: DataSection, cell: tuple[int, int]) -> DataError:

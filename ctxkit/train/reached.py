@@ -104,7 +104,7 @@ class _Account:
         if scarcest and scarcest[axis] == place:
             return self._scarcity()
         if asked is not None and tokens < asked:
-            return f"kept in proportion: {self._scarcity()}" if scarcest else "there is no more"
+            return f"in proportion, up to a whole chunk: {self._scarcity()}" if scarcest else "there is no more"
         return WHOLE if asked is not None and tokens > asked else ""
 
     def _why_in_order(self, index: int, asked: int | None, tokens: int) -> str:

@@ -12,6 +12,7 @@ from ctxkit_report.histogram import histogram
 from ctxkit_report.ledgers import reasons
 from ctxkit_report.lengths import histograms
 from ctxkit_report.manifest import look
+from ctxkit_report.mix import HEADS, mix_rows
 from ctxkit_report.notation import NONE, number, percent
 from ctxkit_report.paint import Paint, wants_colour, writable
 from ctxkit_report.publish import fill, publish
@@ -91,6 +92,8 @@ def _set(item: Prepared) -> dict[str, object]:
         "findings": findings(item),
         "flows": [_flow(source) for source in item.sources],
         "reasons": reasons(item),
+        "mix": mix_rows(item),
+        "mix_heads": HEADS,
         "splits": [(name, _split_cells(split)) for name, split in splits],
         "has_eval": item.evaluation is not None,
         "lengths": [(each, histogram(each, axis, item.window)) for each in lengths],

@@ -8,11 +8,12 @@ from ctxkit_report.excerpt import LEGEND, excerpt, pick
 from ctxkit_report.findings import findings
 from ctxkit_report.flow import added, documents_left_out, in_examples, left_out, outcome
 from ctxkit_report.lengths import histograms, pooled
+from ctxkit_report.mix import HEADS, mix_rows
 from ctxkit_report.notation import NONE, SPACE, number, percent
 from ctxkit_report.paint import bar
 from ctxkit_report.sentences import claim, heading, setting, share_name
 from ctxkit_report.stretches import title
-from ctxkit_report.visible import fold, label, pad, width
+from ctxkit_report.visible import fit, fold, label, pad, width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _WIDTH = 100
 _NAME, _COUNT, _SHARE, _BAR = 52, 16, 9, 14
 """Columns of a ledger; with its margins 98."""
+_PART, _MIX = 40, (16, 9, 16, 9)
+"""Columns of the mix."""
 _EXAMPLES = 2
 
 
@@ -49,6 +52,7 @@ def _set(item: Prepared, paint: Paint) -> Iterator[str]:
     for source in item.sources:
         yield ""
         yield from _source(source, paint)
+    yield from _mix(item, paint)
     yield from _splits(item, paint)
     yield from _lengths(item, paint)
     yield from _examples(item, paint)
@@ -96,6 +100,22 @@ def _row(name: str, count: int | None, total: int = 0, paint: Paint | None = Non
     # With overlap the chunks hold more than was read: the bar ends with an arrow.
     drawn = bar(count / total, _BAR) + ("▶" if count > total else "")
     return f"{line}{percent(count, total):>{_SHARE}}  {paint(drawn, 'bar')}"
+
+
+def _mix(item: Prepared, paint: Paint) -> Iterator[str]:
+    """Yield what was asked of each part beside what is trained, and beneath it why they differ."""
+    rows = mix_rows(item)
+    if rows:
+        yield ""
+        yield paint(f"  {pad('part of the mix, in tokens', _PART)}{_cells(HEADS)}", "strong")
+    for row in rows:
+        yield f"  {pad(fit(row.name, _PART), _PART)}{_cells(row.cells)}"
+        if row.why:
+            yield from (paint(f"    {line}", "dim") for line in _wrapped(row.why, _WIDTH - 4))
+
+
+def _cells(cells: Sequence[str]) -> str:
+    return "".join(pad(cell, size, right=True) for cell, size in zip(cells, _MIX, strict=True))
 
 
 def _splits(item: Prepared, paint: Paint) -> Iterator[str]:

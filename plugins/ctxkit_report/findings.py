@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 _FULL = 0.9
 """Share of the room in packed rows below which packing is worth a look."""
 
+_ENOUGH = 0.9
+"""Share of `max_tokens` below which there is too little to train on."""
+
 
 def findings(item: Prepared) -> tuple[str, ...]:
     """Return one sentence for each thing that is probably not meant, the gravest first."""
     return (
         *(f"{label(source.label)}: {said}" for source in item.sources for said in gaps(source)),
         *(f"{label(source.label)}: {said}" for source in item.sources for said in _losses(source)),
+        *_mix(item),
         *_lengths(item),
         *_rows(item.train, packed=bool(item.packing)),
         *(said for source in item.sources for said in _forgeries(source)),
@@ -45,6 +49,15 @@ def _chief(counts: Mapping[str, int]) -> str:
     """Return the reason that counts most, in quotes."""
     reason = max(counts, key=lambda key: counts[key])
     return f"\N{LEFT DOUBLE QUOTATION MARK}{label(reason)}\N{RIGHT DOUBLE QUOTATION MARK}"
+
+
+def _mix(item: Prepared) -> Iterator[str]:
+    together = item.mix[0] if item.mix else None
+    if together and together.asked_tokens and together.tokens is not None:
+        asked, tokens = together.asked_tokens, together.tokens
+        if tokens < _ENOUGH * asked:
+            why = f": {label(together.why, 300)}" if together.why else ""
+            yield f"only {percent(tokens, asked)} of the {asked:,} tokens of max_tokens can be trained{why}"
 
 
 def _lengths(item: Prepared) -> Iterator[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from ctxkit_report.prepared import Bin, Prepared, Sample, Segment, Source, Split
+from ctxkit_report.prepared import Bin, Prepared, Sample, Segment, Share, Source, Split
 from ctxkit_report.reading import count, counts, dicts, mapping, real, text
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def read_set(folder: Path, stages: Mapping[str, str], problems: list[str]) -> Pr
         train=_split(manifest.get("train")),
         evaluation=_split(manifest.get("eval")),
         sources=_sources(manifest.get("sources")),
+        mix=_mix(manifest.get("mix")),
     )
 
 
@@ -179,6 +180,25 @@ def _source(item: Mapping[str, Any], kind: str, label: str) -> Source:
         trained=count(item.get("tokens_trained")),
         masked=count(item.get("tokens_masked")),
         lengths=_bins(item.get("document_lengths")),
+    )
+
+
+def _mix(value: object) -> tuple[Share, ...]:
+    item = _object(value)
+    if not item:
+        return ()
+    together = {**item, "name": "all together", "share": 1.0}
+    return tuple(_part(part) for part in (together, *dicts(item.get("sources")), *dicts(item.get("length_bands"))))
+
+
+def _part(item: Mapping[str, Any]) -> Share:
+    return Share(
+        name=text(item.get("name")) or "unnamed",
+        asked_tokens=count(item.get("asked_tokens")),
+        asked_share=_share(item.get("asked_share")),
+        tokens=count(item.get("tokens")),
+        share=_share(item.get("share")),
+        why=text(item.get("why")),
     )
 
 

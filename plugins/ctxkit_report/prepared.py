@@ -82,6 +82,20 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A part of the mix: all together, a source, or a class of length; in trained tokens."""
+
+    name: str
+    asked_tokens: int | None
+    asked_share: float | None
+    """Of all trained tokens, from 0 to 1."""
+    tokens: int | None
+    share: float | None
+    why: str
+    """Why it is not what was asked, or why there is not more of it."""
+
+
+@dataclass(frozen=True)
 class Segment:
     """A stretch of one example, cut from one document or inserted by the chunker."""
 
@@ -128,4 +142,6 @@ class Prepared:
     train: Split | None = None
     evaluation: Split | None = None
     sources: tuple[Source, ...] = ()
+    mix: tuple[Share, ...] = ()
+    """All together, then each source, then each class of length."""
     samples: tuple[Sample, ...] = ()

@@ -101,6 +101,36 @@ def split(**changes: object) -> dict[str, Any]:
     }
 
 
+def asked(name: str, tokens: int | None, share: float | None, trained: int, why: str = "") -> dict[str, Any]:
+    """Return a part of the mix, of 11,638,000 tokens trained."""
+    return {
+        "name": name,
+        "asked_tokens": tokens,
+        "asked_share": share,
+        "tokens": trained,
+        "share": trained / 11_638_000,
+        "why": why,
+    }
+
+
+def mix(**changes: object) -> dict[str, Any]:
+    """Return what was asked of two sources and two classes of length: half of each, and 12 million tokens."""
+    return {
+        "asked_tokens": 12_000_000,
+        "tokens": 11_638_000,
+        "why": "files has no more",
+        "sources": [
+            asked("files", 6_000_000, 0.5, 1_700_000, "files has no more"),
+            asked("git", 6_000_000, 0.5, 9_938_000, "in proportion"),
+        ],
+        "length_bands": [
+            asked("documents of 0 to 16,383 tokens", 6_000_000, 0.5, 5_819_000),
+            asked("documents of 16,384 or more tokens", 6_000_000, 0.5, 5_819_000),
+        ],
+        **changes,
+    }
+
+
 def manifest(**changes: object) -> dict[str, Any]:
     """Return a manifest of two sources, packed, without evaluation rows."""
     return {
@@ -112,6 +142,7 @@ def manifest(**changes: object) -> dict[str, Any]:
         "train": split(),
         "eval": None,
         "sources": [files_source(), git_source()],
+        "mix": mix(),
         **changes,
     }
 
@@ -312,6 +343,50 @@ def test_rows_shares_and_difficulty(run_dir: Path) -> None:
     assert "very hard 60 (16 %)" in read
     assert "No row is set aside for evaluation." in read
     assert re.search(r"50 % of the window +0 % +98 %", text)
+
+
+def test_what_was_asked_stands_beside_what_is_trained(run_dir: Path) -> None:
+    """Tokens and shares of all, of each source and of each class of length, and why they differ."""
+    text, read = plain(run_dir).split("short:")[0], Page(run_dir).text
+    whys = {"all together": "files has no more", "files": "files has no more", "git": "in proportion"}
+    for name, numbers in {
+        "all together": "12,000,000 \N{EN DASH} 11,638,000 100 %",
+        "files": "6,000,000 50 % 1,700,000 15 %",
+        "git": "6,000,000 50 % 9,938,000 85 %",
+        "documents of 0 to 16,383 tokens": "6,000,000 50 % 5,819,000 50 %",
+        "documents of 16,384 or more tokens": "6,000,000 50 % 5,819,000 50 %",
+    }.items():
+        shown_why = f"\n    {whys[name]}\n" if name in whys else "\n"
+        assert re.search(rf"\n  {name} +{numbers.replace(' ', ' +')}{shown_why}".replace(" +%", " %"), text)
+        assert f"{name} {numbers} {whys.get(name, '')}" in read
+
+
+@pytest.mark.parametrize(
+    ("sources", "parts", "said"),
+    [
+        (1, mix(asked_tokens=None, sources=[asked("files", None, None, 11_638_000)], length_bands=[]), False),
+        (1, mix(sources=[asked("files", None, None, 11_638_000)], length_bands=[]), True),
+        (2, mix(asked_tokens=None, sources=[asked(n, None, None, 5_819_000) for n in "ab"], length_bands=[]), False),
+        (2, mix(asked_tokens=None, sources=[asked(n, 9, None, 5_819_000) for n in "ab"], length_bands=[]), True),
+        (2, {}, False),
+    ],
+    ids=["one source", "one source with a budget", "two sources", "two sources with a budget each", "not recorded"],
+)
+def test_nothing_is_said_where_nothing_was_asked(run_dir: Path, sources: int, parts: object, said: bool) -> None:
+    """A recipe without weights, budgets and classes of length has no such table."""
+    ledgers = [files_source(), git_source()][:sources]
+    put(run_dir / "data" / "aaa111" / "manifest.json", manifest(sources=ledgers, mix=parts))
+    assert ("part of the mix" in plain(run_dir).split("short:")[0]) == said
+    (run_dir / "data.json").write_text('{"stages": {"8k": "aaa111"}}')
+    assert ("What was asked, and what is trained" in Page(run_dir).text) == said
+
+
+@pytest.mark.parametrize(("tokens", "warned"), [(10_799_999, True), (10_800_000, False)])
+def test_much_less_than_max_tokens_is_a_warning(run_dir: Path, tokens: int, warned: bool) -> None:
+    """Below nine tenths of what was asked in all, the reason stands at the top."""
+    put(run_dir / "data" / "aaa111" / "manifest.json", manifest(mix=mix(tokens=tokens)))
+    text = " ".join(plain(run_dir).split("short:")[0].split())
+    assert ("only 90 % of the 12,000,000 tokens of max_tokens can be trained: files has no more" in text) == warned
 
 
 def test_lengths_before_and_after(run_dir: Path) -> None:

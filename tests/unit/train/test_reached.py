@@ -59,7 +59,10 @@ def test_source_that_has_no_more_keeps_the_others_back(tmp_path: Path) -> None:
     """Of 4,000 tokens half each is asked; one source has 100, so the other gives 100 too."""
     found = mix(tmp_path, texts(500, weight=1), texts(5, weight=1), max_tokens=4000)
     why = "texts (2) has no more"
-    assert rows(found["sources"]) == [(2000, 50, 100, 50, f"kept in proportion: {why}"), (2000, 50, 100, 50, why)]
+    assert rows(found["sources"]) == [
+        (2000, 50, 100, 50, f"in proportion, up to a whole chunk: {why}"),
+        (2000, 50, 100, 50, why),
+    ]
     assert (found["asked_tokens"], found["tokens"], found["why"]) == (4000, 200, why)
 
 
@@ -74,7 +77,10 @@ def test_max_tokens_of_a_weighted_source(tmp_path: Path) -> None:
     """A source that may give no more says so, rather than that it had no more."""
     found = mix(tmp_path, texts(50, weight=1), texts(50, weight=1, max_tokens=60), max_tokens=400)
     why = "max_tokens of texts (2) allows no more"
-    assert rows(found["sources"]) == [(200, 50, 60, 50, f"kept in proportion: {why}"), (200, 50, 60, 50, why)]
+    assert rows(found["sources"]) == [
+        (200, 50, 60, 50, f"in proportion, up to a whole chunk: {why}"),
+        (200, 50, 60, 50, why),
+    ]
 
 
 def test_last_chunk_is_used_whole(tmp_path: Path) -> None:
@@ -121,7 +127,10 @@ def test_length_bands(tmp_path: Path) -> None:
     ]
     few = mix(tmp_path / "few", Texts(lengths=(19,) * 200 + (99,) * 3), length_bands=BANDS, max_tokens=1000)
     why = "there are no more documents of 50 or more tokens"
-    assert rows(few["length_bands"]) == [(400, 40, 200, 40, f"kept in proportion: {why}"), (600, 60, 300, 60, why)]
+    assert rows(few["length_bands"]) == [
+        (400, 40, 200, 40, f"in proportion, up to a whole chunk: {why}"),
+        (600, 60, 300, 60, why),
+    ]
     assert few["why"] == why
     assert rows(few["sources"]) == [(None, None, 500, 100, "the mix of lengths takes no more")]
 
