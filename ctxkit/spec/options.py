@@ -156,6 +156,10 @@ class SourceOptions(Component):
         """
         return ""
 
+    def uses_seed(self) -> bool:
+        """Return whether `Context.seed` decides on the documents; one that says no is tokenised once for all seeds."""
+        return True
+
     def build(self, context: Context) -> Iterable[Document]:
         """Return the documents, in the same order every time for the same seed."""
         raise NotImplementedError
@@ -165,6 +169,10 @@ class FilterOptions(Component):
     """Options of a filter: which documents stay, judged by their text before it is tokenised."""
 
     slot: ClassVar[str] = "filter"
+
+    def uses_seed(self) -> bool:
+        """Return whether `Context.seed` decides on its answers; if not, stages of other seeds share what is kept."""
+        return True
 
     def build(self, context: Context) -> Filter:
         """Return a judge of documents: None to keep one, or the reason to drop it; its answers depend on no other."""

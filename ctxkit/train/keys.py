@@ -34,12 +34,13 @@ def data_keys(data: DataSection, context: Context, tokenizer_folder: Path) -> Da
     tokenizer = hashlib.sha256()
     for file in sorted(path for path in tokenizer_folder.iterdir() if path.is_file()):
         tokenizer.update(file.name.encode() + b"\0" + file.read_bytes())
-    texts = [_described(options) for options in data.filters if isinstance(options, FilterOptions)]
+    filters = [options for options in data.filters if isinstance(options, FilterOptions)]
+    texts = [_described(options) for options in filters]
     stores = tuple(
         _key(
             tokens.FORMAT,
             tokenizer.hexdigest(),
-            context.seed,
+            context.seed if _use_seed(source, *filters) else None,
             _described(source.model_copy(update={"weight": None, "max_tokens": None, "chunker": None})),
             _fingerprints(source, context),
             texts,
@@ -54,6 +55,12 @@ def data_keys(data: DataSection, context: Context, tokenizer_folder: Path) -> Da
 def _described(options: Component) -> list[Any]:
     """Return what of a component decides on its outcome: its options, and the source code behind it."""
     return [options.model_dump(mode="json"), *(source_hash(type(part)) for part in used(options))]
+
+
+def _use_seed(*options: Component) -> bool:
+    """Return whether the documents depend on the seed of the stage, through a component or one inside of it."""
+    parts = (part for each in options for part in used(each))
+    return any(part.uses_seed() for part in parts if isinstance(part, SourceOptions | FilterOptions))
 
 
 def _fingerprints(options: Component, context: Context) -> list[str]:

@@ -37,6 +37,10 @@ class LengthOptions(FilterOptions):
             raise ValueError("needs min_characters <= max_characters")
         return self
 
+    def uses_seed(self) -> bool:
+        """Return False: the text decides."""
+        return False
+
     def build(self, context: Context) -> Filter:
         """Return the judge."""
         from ctxkit_filters.length import LengthFilter
@@ -68,6 +72,10 @@ class TruncationOptions(FilterOptions):
                 raise ValueError(f"`{pattern}` is no regular expression: {error}") from error
         return patterns
 
+    def uses_seed(self) -> bool:
+        """Return False: the text decides."""
+        return False
+
     def build(self, context: Context) -> Filter:
         """Return the judge."""
         from ctxkit_filters.truncation import TruncationFilter
@@ -86,6 +94,10 @@ class SecretsOptions(FilterOptions):
     kinds: tuple[CREDENTIALS, ...] = Field(default=("private_key", "aws", "github", "slack", "google"), min_length=1)
     """What is looked for: PEM and OpenPGP private keys, AWS access key ids, GitHub tokens, Slack tokens and webhooks,
     Google API keys and client secrets."""
+
+    def uses_seed(self) -> bool:
+        """Return False: the text decides."""
+        return False
 
     def build(self, context: Context) -> Filter:
         """Return the judge."""

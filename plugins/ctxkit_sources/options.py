@@ -53,6 +53,10 @@ class FilesOptions(SourceOptions):
         """Return a hash of the names, sizes and times of the files that match."""
         return self._files(context).fingerprint()
 
+    def uses_seed(self) -> bool:
+        """Return whether the order is drawn."""
+        return self.shuffle
+
     def build(self, context: Context) -> Iterable[Document]:
         """Return the documents, read as they are asked for; what is left out is reported."""
         return self._files(context)
@@ -156,6 +160,10 @@ class HubOptions(SourceOptions):
     def fingerprint(self, context: Context) -> str:
         """Return a hash of the names, sizes and times of local files, or the `revision` that is asked of the hub."""
         return self._hub(context).fingerprint()
+
+    def uses_seed(self) -> bool:
+        """Return whether the order is drawn."""
+        return self.shuffle
 
     def build(self, context: Context) -> Iterable[Document]:
         """Return one document a row; what is left out is reported."""

@@ -66,6 +66,10 @@ class _RepositoryOptions(SourceOptions):
             raise ValueError(f"Python knows no encoding {encoding}; such as utf-8, latin-1, utf-16") from None
         return encoding
 
+    def uses_seed(self) -> bool:
+        """Return False: the commit decides."""
+        return False
+
     def fingerprint(self, context: Context) -> str:
         """Return the object id of the commit that `revision` names now.
 
