@@ -23,9 +23,20 @@ from ctxkit.spec.options import (
     TokenFilterOptions,
 )
 from ctxkit.spec.reports import EvalReport, Measurement, Sample
-from ctxkit.spec.roles import Callback, Chunker, Context, Eval, Filter, RopeFrequencies, RopeScaler, TokenFilter
+from ctxkit.spec.roles import (
+    BY_RULE,
+    Callback,
+    Chunker,
+    Context,
+    Eval,
+    Filter,
+    RopeFrequencies,
+    RopeScaler,
+    TokenFilter,
+)
 
 __all__ = [
+    "BY_RULE",
     "SLOTS",
     "Callback",
     "CallbackOptions",

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+BY_RULE = "by rule: "
+"""Begins the reason for leaving out what the recipe says is not wanted, or what holds no text, such as merge commits:
+it is counted and listed, and no loss."""
+
 Filter: TypeAlias = Callable[[Document], str | None]
 """Judge one document: None keeps it; a short reason drops it, and is counted in the manifest."""
 
@@ -87,6 +91,7 @@ class Context:
     dropped: Callable[[EncodedDocument, int, str], None] = field(default=_uncounted)
     """Count tokens that a chunker leaves out: the document, how many tokens, and why."""
     skipped: Callable[[str, str], None] = field(default=_unskipped)
-    """Count what a source found and left out, such as a binary file or a broken row: its id, and why."""
+    """Count what a source found and left out, such as a binary file or a broken row: its id, and why; the reason begins
+    with `BY_RULE` where it is no loss."""
     track: Callable[[Iterable[Any], str, int], Iterator[Any]] = field(default=_untracked)
     """Show progress over an iterable: `for x in context.track(items, "passkey", total)`."""

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ctxkit.errors import DataError
-from ctxkit.spec import Document
+from ctxkit.spec import BY_RULE, Document
 from ctxkit_sources.git.blobs import Ahead, OneByOne
 from ctxkit_sources.git.diff import unified
 from ctxkit_sources.git.names import readable
@@ -86,7 +86,7 @@ class FileChains(Chains):
                     version.lineage.versions.append((commit, version.step))
                     lineages[version.lineage] = None
                 else:
-                    self.selection.skipped(_id(commit, version.step), "deletion")
+                    self.selection.skipped(_id(commit, version.step), f"{BY_RULE}deletion")
         return list(lineages)
 
     def _chain(self, lineage: Lineage, blobs: Iterator[Blob], name: str) -> Iterator[Document]:
@@ -173,7 +173,7 @@ class _Chain:
             reason = "unchanged"
         elif not step.blob:
             self.last.pop(version.lineage, None)
-            reason = "deletion"
+            reason = f"{BY_RULE}deletion"
         else:
             text, reason = self.texts.read(self.blobs.read(step.blob), _id(version.commit, step))
         if reason:

@@ -103,7 +103,11 @@ class GitOptions(_RepositoryOptions):
 
 
 class GitHistoryOptions(_RepositoryOptions):
-    """The history of a git repository as chains of versions, oldest first: of each file, or of the whole repository."""
+    """The history of a git repository as chains of versions, oldest first: of each file, or of the whole repository.
+
+    A partial clone, such as one with `--filter=blob:none`, lacks the contents that would tell which files are similar:
+    of its renames only those are followed that change nothing, and versions that it lacks are left out and counted.
+    """
 
     kind: Literal["git_history"]
     form: Literal["diffs", "versions"] = "diffs"
@@ -130,6 +134,17 @@ class GitHistoryOptions(_RepositoryOptions):
             except re.error as error:
                 raise ValueError(f"{pattern} is no regular expression: {error}") from None
         return patterns
+
+    def fingerprint(self, context: Context) -> str:
+        """Return the commit that `revision` names now; of a partial clone also the packs that it has so far.
+
+        Raises:
+            DataError: no repository, or no such revision.
+        """
+        from ctxkit_sources.git.clone import resolved
+
+        location, commit = resolved(self.path, self.revision)
+        return " ".join([commit, *sorted(path.name for path in location.objects.glob("pack/*.promisor"))])
 
     def build(self, context: Context) -> Iterable[Document]:
         """Return the documents, read as they are asked for."""

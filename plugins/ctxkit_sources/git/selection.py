@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ctxkit.spec import BY_RULE
 from ctxkit_sources.git import log
 from ctxkit_sources.git.lineages import Lineages, Step
 from ctxkit_sources.git.names import readable
@@ -37,6 +38,8 @@ class Selection:
         Raises:
             DataError: git failed.
         """
+        if repository.partial:
+            self.skipped(repository.commit, f"{BY_RULE}renames with changes: partial clone")
         lineages = Lineages()
         with log.start(repository, self.merges) as stream:
             for commit, changes in log.commits(stream):
@@ -52,9 +55,9 @@ class Selection:
 
     def _left_out(self, commit: Commit) -> str:
         if commit.parents > 1 and self.merges == "skip":
-            return "merge"
+            return f"{BY_RULE}merge"
         found = any(re.search(pattern, commit.author, re.IGNORECASE) for pattern in self.exclude_authors)
-        return "excluded author" if found else ""
+        return f"{BY_RULE}excluded author" if found else ""
 
     def _steps(self, commit: Commit, changes: Sequence[Change], *, silent: bool) -> Iterator[Step]:
         for change in changes:

@@ -295,8 +295,15 @@ def test_partial(repo: Repo, tmp_path: Path) -> None:
     repo.git("config", "uploadpack.allowFilter", "true")
     git(tmp_path, "clone", "--quiet", "--no-checkout", "--filter=blob:none", f"file://{repo.path}", "part")
     told = Told(tmp_path / "part", "git_history", form="versions", min_versions=1)
-    assert (told.texts, told.reasons) == ({}, {"missing object": 4, "deletion": 1})
+    exact = "by rule: renames with changes: partial clone"
+    assert (told.texts, told.reasons) == ({}, {"missing object": 4, "by rule: deletion": 1, exact: 1})
+    head = git(tmp_path / "part", "rev-parse", "HEAD").decode().strip()
+    bare = told.options.fingerprint(Context())
+    assert bare.startswith(f"{head} pack-")
     git(tmp_path / "part", "reset", "--quiet", "--hard")
+    assert bare != told.options.fingerprint(Context())  # it has more now
+    whole = Told(repo.path, "git_history", form="versions", min_versions=1)
+    assert (exact in whole.reasons, whole.options.fingerprint(Context())) == (False, head)
     assert Told(tmp_path / "part").texts == {"part/h": "1\n" * 8, "part/i": "same\n"}
 
 

@@ -118,7 +118,7 @@ def test_versions_equal_git_show(chain: str, repo: Repo) -> None:
     for document in told.documents:
         assert document.text.encode() == repo.git("show", document.id)
     log = repo.git("log", "--format=", "--raw", "-M", "-z", "--no-abbrev").decode()
-    assert len(told.documents) + told.reasons["deletion"] == log.count(":100644") + log.count(":000000")
+    assert len(told.documents) + told.reasons["by rule: deletion"] == log.count(":100644") + log.count(":000000")
     groups(told.documents)
 
 
@@ -193,7 +193,7 @@ def test_branches(repo: Repo, tmp_path: Path) -> None:
         c for c in repo.git("rev-list", "--topo-order", "--reverse", "main").decode().split() if c in order
     ]
     assert replayed(told.documents, tmp_path / "f") == [repo.git("show", f"{c}:f") for c in order]
-    assert told.skipped == [(made["merge"], "merge")]
+    assert told.skipped == [(made["merge"], "by rule: merge")]
 
 
 def test_order_of_branches(repo: Repo) -> None:
@@ -215,7 +215,7 @@ def test_deleted_on_two_branches(repo: Repo) -> None:
         side = repo.commit({"f": None, "g": None, "h": text + "g\n"}, branch=branch, start=start)
     repo.commit({"h": text + "end\n"}, merge=side)
     told = history(repo)
-    assert told.reasons == {"deletion": 1, "merge": 1, "unchanged": 1}
+    assert told.reasons == {"by rule: deletion": 1, "by rule: merge": 1, "unchanged": 1}
     repo.commit({"f": text + "back\n"})
     repo.commit({"f": None, "i": text + "back\n"})
     told = history(repo, include=["f", "i"])
@@ -256,7 +256,7 @@ def test_branches_of_a_repository(repo: Repo, tmp_path: Path) -> None:
             .split()
         ):
             assert (folder / path).read_bytes() == repo.git("show", f"{document.id}:{path}")
-    assert told.reasons == {"merge": 1}
+    assert told.reasons == {"by rule: merge": 1}
     for number, chain in enumerate(groups(history(repo).documents)):
         assert replayed(chain, tmp_path / str(number)) == [repo.git("show", d.id) for d in chain]
 
@@ -271,13 +271,13 @@ def test_bots(repo: Repo) -> None:
     repo.commit({"link": "f"}, author="x[bot] <>", modes={"link": "120000"})
     human = repo.commit({"g": text + "bot\nhuman\n"}, author="Abbott <robot-builder@example.com>")
     told = history(repo)
-    assert told.skipped[0] == (bot, "excluded author")
-    assert told.reasons == {"excluded author": 2}
+    assert told.skipped[0] == (bot, "by rule: excluded author")
+    assert told.reasons == {"by rule: excluded author": 2}
     assert [d.metadata["change"] for d in told.documents] == ["added", "modified"]
     assert "rename from f\nrename to g\n" in told.documents[1].text
     assert told.documents[1].text.endswith(" 11\n+bot\n+human\n")
     assert len(groups(told.documents)) == 1
-    assert history(repo, exclude_authors=["ABBOTT"]).reasons == {"excluded author": 1, "symlink": 1}
+    assert history(repo, exclude_authors=["ABBOTT"]).reasons == {"by rule: excluded author": 1, "symlink": 1}
     assert history(repo, exclude_authors=[], form="versions").documents[2].id == f"{human}:g"
     with pytest.raises(ValueError, match=r"\( is no regular expression"):
         history(repo, exclude_authors=["("])
@@ -287,7 +287,7 @@ def test_renovate_without_a_mark(repo: Repo) -> None:
     """Accounts that are known bots need no mark."""
     repo.commit({"f": "1"})
     repo.commit({"f": "2"}, author="Renovate Bot <bot@renovateapp.com>")
-    assert history(repo).reasons == {"excluded author": 1}
+    assert history(repo).reasons == {"by rule: excluded author": 1}
 
 
 def test_min_versions(repo: Repo) -> None:
@@ -326,11 +326,11 @@ def test_left_out_of_a_chain(repo: Repo, tmp_path: Path) -> None:
         "not utf-8": 1,
         "symlink": 1,
         "submodule": 1,
-        "deletion": 1,
+        "by rule: deletion": 1,
         "unchanged": 1,
     }
     whole = history(repo, max_bytes=1000, chain="repository")
-    assert whole.reasons + Counter(deletion=1) == told.reasons
+    assert whole.reasons + Counter({"by rule: deletion": 1}) == told.reasons
     (tmp_path / "tree").mkdir()
     for document in whole.documents:
         apply(tmp_path / "tree", document.text)
@@ -344,7 +344,7 @@ def test_deleted_and_added_again(repo: Repo) -> None:
     back = repo.commit({"f": "1\n2\n"})
     told = history(repo)
     assert [len(chain) for chain in groups(told.documents)] == [2, 1]
-    assert told.skipped == [(f"{gone}:f", "deletion")]
+    assert told.skipped == [(f"{gone}:f", "by rule: deletion")]
     repo.commit({"f": None})
     repo.commit({"f": "1\n2\n"})
     versions = history(repo, chain="repository", form="versions")
@@ -367,7 +367,7 @@ def test_include(repo: Repo) -> None:
         ("src/in", "added"),
         ("src/came", "added"),
     ]
-    assert told.reasons == {"deletion": 1}
+    assert told.reasons == {"by rule: deletion": 1}
     for chain in ("file", "repository"):
         with pytest.raises(DataError, match="no file in the history of tools is included"):
             history(repo, include=["*.c"], chain=chain)
