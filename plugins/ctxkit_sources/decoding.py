@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import re
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class Decoding:
 
         Raises:
             UnusableError: bytes that the encoding does not know, or NULs where these are not kept.
+            OSError: it cannot be read.
         """
         text = ""
         for piece in self._pieces(file):
@@ -61,7 +63,7 @@ class Decoding:
     def _pieces(self, file: BinaryIO) -> Iterator[str]:
         decoder, fed, begun = self._decoder(), 0, False
         while True:
-            piece = file.read(PIECE)
+            piece = _read(file)
             if not fed:
                 self._check_bytes(piece)
             fed += len(piece)
@@ -106,6 +108,14 @@ class Decoding:
     def _wide(self) -> bool:
         """Return whether NUL bytes are a part of ordinary characters."""
         return codecs.lookup(self.encoding).name.startswith(("utf-16", "utf-32"))
+
+
+def _read(file: BinaryIO) -> bytes:
+    piece: bytes | None = file.read(PIECE)
+    if piece is None:
+        # Files of the system, such as its log, may have more later; they were opened so as not to wait for it.
+        raise BlockingIOError(errno.EAGAIN, "it has nothing to read now")
+    return piece
 
 
 _WIDE_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

@@ -337,6 +337,22 @@ def test_files_that_become_a_pipe(write: Write) -> None:
         open_regular("b.txt")
 
 
+def test_files_with_nothing_now(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that would have to be waited for, as the log of the system is, cannot be read; nobody waits."""
+    write(a_txt="A", b_txt="B")
+    out, into = os.pipe2(os.O_NONBLOCK)
+    fdopen = os.fdopen
+    monkeypatch.setattr(os, "fdopen", lambda handle, mode: fdopen(os.dup2(out, handle), mode))
+    reason = "cannot be read: it has nothing to read now"
+    try:
+        assert read("*.txt", errors="skip") == ([], [("a.txt", reason), ("b.txt", reason)])
+        with pytest.raises(DataError, match=f"a.txt {reason}"):
+            ids("*.txt")
+    finally:
+        os.close(out)
+        os.close(into)
+
+
 def test_files_unreadable(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file or folder that may not be read stops the source, or is reported; root may read all, so os says no here."""
     write(a_txt="A", b_txt="B", sub__c_txt="C")
