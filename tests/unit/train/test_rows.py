@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from ctxkit.recipe import EvalSplit, Packing
 from ctxkit.spec import Context, Document, SourceOptions
 from ctxkit.train.rows import Gather, open_rows
-from tests.unit.train.builders import Texts, contents, ids_of, prepare, rows_folder, section
+from tests.unit.train.builders import Texts, contents, ids_of, prepare, rows_folder, samples_of, section
 
 pytestmark = pytest.mark.torch
 
@@ -154,3 +154,10 @@ def test_bytes_a_token(words: int, most: float, tmp_path: Path) -> None:
     samples = next((tmp_path / "data").glob("*/samples.json")).stat().st_size  # a few rows, however much there is
     size = sum(path.stat().st_size for path in (tmp_path / "data").rglob("*") if path.is_file()) - samples
     assert size / 600_000 <= most < 6
+
+
+def test_samples_name_the_source(tmp_path: Path) -> None:
+    """Two sources of one kind are told apart by their numbers, in the samples as in the account of the mix."""
+    made = prepare(section(Texts(lengths=(9,)), Texts(lengths=(9,))), tmp_path)
+    assert [sample["source"] for sample in samples_of(tmp_path)] == ["texts (1)", "texts (2)"]
+    assert [part["name"] for part in made.manifest["mix"]["sources"]] == ["texts (1)", "texts (2)"]
