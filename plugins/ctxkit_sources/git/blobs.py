@@ -40,7 +40,7 @@ class Ahead:
             ids: Object ids; read in another thread.
             max_bytes: Size of the largest content that is returned.
         """
-        self._stream = repository.stream("cat-file", "--batch", "--buffer")
+        self._stream = repository.stream("cat-file", "--batch", "--buffer", bulk=True)
         self._max_bytes = max_bytes
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._send, args=(ids,), daemon=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ctxkit_sources.git import log
-from ctxkit_sources.git.blobs import Ahead
+from ctxkit_sources.git.blobs import Ahead, OneByOne
 from ctxkit_sources.git.names import readable
+from ctxkit_sources.git.recent import KEPT_BYTES, Recent
 from ctxkit_sources.git.repository import opened
 from ctxkit_sources.git.texts import Texts
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
     from ctxkit_sources.git.blobs import Blob
     from ctxkit_sources.git.processes import Stream
+
+Content: TypeAlias = "tuple[str | None, str]"
+"""The text of one side of a change, None where the file is not there, and the reason why it is no text, if so."""
 
 
 class TextChange(NamedTuple):
@@ -37,10 +41,14 @@ def _forgotten(id_: str, reason: str) -> None:
 
 
 class _Asked(NamedTuple):
+    """A change whose contents git was asked for: at least one, so that no more is underway than the pipes hold."""
+
     commit: str
     change: log.Change
     old: bool
     new: bool
+    known: bool
+    """The content before it is not asked for."""
 
 
 def text_changes(
@@ -53,7 +61,8 @@ def text_changes(
 ) -> Iterator[TextChange]:
     """Yield every change of a text file against the commit's parent, oldest commit first.
 
-    Two processes and a thread, whatever the number of commits; nothing is held but the change at hand.
+    Three processes and a thread, whatever the number of commits; what is held is the change at hand and, up to
+    `KEPT_BYTES`, the texts that came last.
 
     Args:
         source: A folder or a URL.
@@ -65,41 +74,55 @@ def text_changes(
     Raises:
         DataError: no repository, no such revision, or a broken repository.
     """
-    texts = Texts(max_bytes, "utf-8", "skip")
     asked: SimpleQueue[_Asked] = SimpleQueue()
     with (
         opened(source, revision) as repository,
         log.start(repository, merges) as stream,
-        Ahead(repository, _requests(stream, asked), max_bytes) as blobs,
+        OneByOne(repository, max_bytes) as again,
     ):
-        answers = iter(blobs)
-        for first in answers:
-            item = asked.get()
-            second = next(answers) if item.old and item.new else first
-            change, reason = _judged(item, first, second, texts)
-            if reason:
-                skipped(f"{change.commit}:{change.path}", reason)
-            else:
-                yield change
+        recent = Recent(Texts(max_bytes, "utf-8", "skip"), again, KEPT_BYTES)
+        with Ahead(repository, _requests(stream, asked, recent), max_bytes) as blobs:
+            answers = iter(blobs)
+            for first in answers:
+                item = asked.get()
+                change, reason = _judged(item, *_texts(item, first, answers, recent))
+                if reason:
+                    skipped(f"{change.commit}:{change.path}", reason)
+                else:
+                    yield change
 
 
-def _requests(stream: Stream, asked: SimpleQueue[_Asked]) -> Iterator[str]:
+def _requests(stream: Stream, asked: SimpleQueue[_Asked], recent: Recent) -> Iterator[str]:
     """Yield the ids of the contents to read, and put down what they are for."""
     for commit, changes in log.commits(stream):
         for change in changes:
             old, new = change.old_mode in log.FILES, change.mode in log.FILES
             if change.old_blob == change.blob or not (old or new):
                 continue
-            asked.put(_Asked(commit.id, change, old, new))
-            if old:
-                yield change.old_blob
+            known = old and new and recent.has(change.old_blob)
+            asked.put(_Asked(commit.id, change, old, new, known))
+            if old and not known:
+                yield recent.expect(change.old_blob)
             if new:
-                yield change.blob
+                yield recent.expect(change.blob)
 
 
-def _judged(item: _Asked, first: Blob, second: Blob, texts: Texts) -> tuple[TextChange, str]:
+def _texts(item: _Asked, first: Blob, answers: Iterator[Blob], recent: Recent) -> tuple[Content, Content]:
+    """Return the texts before and after a change, from the answers that are for it."""
+    old: Content = (None, "")
+    new: Content = (None, "")
+    if item.known:
+        old = recent.get(item.change.old_blob)
+    elif item.old:
+        old = recent.put(item.change.old_blob, first)
+    if item.new:
+        asked_for = first if item.known or not item.old else next(answers)
+        new = recent.put(item.change.blob, asked_for)
+    return old, new
+
+
+def _judged(item: _Asked, old: Content, new: Content) -> tuple[TextChange, str]:
     """Return a change, and the reason why it is none of text, if so."""
-    old, old_reason = texts.read(first, item.commit) if item.old else (None, "")
-    new, new_reason = texts.read(second, item.commit) if item.new else (None, "")
-    paths = readable(item.change.path), readable(item.change.old_path)
-    return TextChange(item.commit, *paths, old, new), old_reason or new_reason
+    path = readable(item.change.path)
+    old_path = path if item.change.old_path is item.change.path else readable(item.change.old_path)
+    return TextChange(item.commit, path, old_path, old[0], new[0]), old[1] or new[1]

@@ -36,10 +36,10 @@ class Repository:
     partial: bool
     """Whether it is a partial clone, which lacks objects that nobody fetches here."""
 
-    def stream(self, *arguments: str) -> Stream:
-        """Start a git command on the objects, to be used in a `with` statement."""
+    def stream(self, *arguments: str, bulk: bool = False) -> Stream:
+        """Start a git command on the objects, to be used in a `with` statement; `bulk` as for `Stream`."""
         task = f"git {arguments[0]} of {self.name}"
-        return Stream(["--git-dir", str(self.scratch), *arguments], self.variables, task)
+        return Stream(["--git-dir", str(self.scratch), *arguments], self.variables, task, bulk=bulk)
 
 
 @contextmanager
