@@ -205,7 +205,7 @@ class Preparation:
         read = sum(ledger.tokens_read for ledger in self.ledgers)
         lost = sum(sum(ledger.dropped.values()) for ledger in self.ledgers)
         allowed = self.data.max_lost
-        unread = sum(sum(ledger.filtered_documents.values()) + sum(ledger.skipped.values()) for ledger in self.ledgers)
+        unread = sum(ledger.lost_documents for ledger in self.ledgers)
         if allowed == 0 and unread:
             said = f"{unread:,} documents are left out, and data.max_lost allows none"
             raise DataError(said, _explained(self.ledgers))

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ctxkit.spec import BY_RULE
+
 SHARES = (0.25, 0.5, 1.0)
 """Parts of the window that a row may fill."""
 DIFFICULTIES = ("easy", "medium", "hard", "very_hard")
@@ -57,6 +59,12 @@ class SourceLedger:
     """Documents that spell a special token; it stays text."""
     document_lengths: list[dict[str, int]] = field(default_factory=list)
     """Documents and tokens by length, in powers of two."""
+
+    @property
+    def lost_documents(self) -> int:
+        """Documents that were never tokenised, but for those that are left out by rule and no loss."""
+        skipped = sum(count for reason, count in self.skipped.items() if not reason.startswith(BY_RULE))
+        return skipped + sum(self.filtered_documents.values())
 
 
 def names(ledgers: Sequence[SourceLedger]) -> list[str]:

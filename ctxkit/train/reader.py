@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 import xxhash
 
-from ctxkit.errors import DataError
 from ctxkit.recipe import EvalSplit
 from ctxkit.spec import EncodedDocument, TokenFilter
 from ctxkit.train.documents import SourceDocuments
@@ -47,8 +46,6 @@ class Reader:
         while (encoded := self._source.get(number)) is not None:
             self._count(number, encoded)
             reason = next((said for judge in self._judges if (said := judge(encoded)) is not None), None)
-            if reason is not None and not isinstance(reason, str):
-                raise DataError(f"a filter answered {reason!r}", "None keeps a document, a text says why it goes")
             if reason is not None:
                 self.dropped_documents[reason] += 1
                 self._dropped[reason] += len(encoded.input_ids)

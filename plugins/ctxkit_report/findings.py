@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from ctxkit.spec import BY_RULE
 from ctxkit_report.flow import gaps
 from ctxkit_report.notation import percent
 from ctxkit_report.visible import label
@@ -39,8 +40,10 @@ def _losses(source: Source) -> Iterator[str]:
     dropped = sum(source.dropped.values())
     if source.read and dropped > source.read / 2:
         yield f"{percent(dropped, source.read)} of the tokens read were dropped, most as {_chief(source.dropped)}"
-    left = Counter(source.skipped) + Counter(source.filtered)
-    total = max(source.documents_read or 0, (source.documents or 0) + left.total())
+    every = Counter(source.skipped) + Counter(source.filtered)
+    left = Counter({reason: count for reason, count in every.items() if not reason.startswith(BY_RULE)})
+    by_rule = every.total() - left.total()
+    total = max((source.documents_read or 0) - by_rule, (source.documents or 0) + left.total())
     if left.total() > total / 2:
         yield f"{percent(left.total(), total)} of the documents were never tokenised, most as {_chief(left)}"
 

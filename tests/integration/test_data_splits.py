@@ -18,6 +18,7 @@ from ctxkit import provenance
 from ctxkit.errors import DataError
 from ctxkit.recipe import EvalSplit, Packing
 from ctxkit.spec import (
+    BY_RULE,
     Chunk,
     Context,
     Document,
@@ -423,6 +424,19 @@ def test_nothing_may_be_lost(tmp_path: Path) -> None:
     data = section(Texts(lengths=(20, 40)), length=64, filters=(judge,), max_lost=0)
     with pytest.raises(DataError, match=r"1 documents are left out.*\n.*longer than 30 characters"):
         prepare(data, tmp_path)
+
+
+def test_what_a_rule_leaves_out_is_no_loss(tmp_path: Path) -> None:
+    """`max_lost: 0` allows what a source leaves out by rule, such as merges, and nothing else that it skips."""
+
+    class Ruled(Texts):
+        def build(self, context: Context) -> Iterator[Document]:
+            context.skipped("merge/1", f"{BY_RULE}merge")
+            return super().build(context)
+
+    assert prepare(section(Ruled(texts=("a text",)), max_lost=0), tmp_path).manifest["train"]["rows"] == 1
+    with pytest.raises(DataError, match=r"1 documents are left out"):
+        prepare(section(Ruled(texts=("a text",), bad=(0,)), max_lost=0), tmp_path)
 
 
 def test_versions_of_one_origin_stay_together(tmp_path: Path) -> None:

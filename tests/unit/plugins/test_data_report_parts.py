@@ -371,6 +371,14 @@ def test_sound_data_gives_no_warning() -> None:
     assert said() == ""
 
 
+def test_what_is_left_out_by_rule_is_no_loss() -> None:
+    """Merges are neither counted as lost nor among the documents that could have been."""
+    merges = {"by rule: merge": 30}
+    assert said(sources=(changed(documents_read=33, documents=3, skipped=merges),)) == ""
+    mixed = changed(documents_read=40, documents=3, skipped={**merges, "binary": 7})
+    assert "git: 70 % of the documents were never tokenised, most as “binary”" in said(sources=(mixed,))
+
+
 @pytest.mark.parametrize(
     ("changes", "warning"),
     [
