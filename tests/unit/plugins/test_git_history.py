@@ -15,7 +15,11 @@ import pytest
 
 from ctxkit.errors import DataError
 from ctxkit.spec import Document
+from ctxkit_sources.git.blobs import Blob, OneByOne
 from ctxkit_sources.git.changes import text_changes
+from ctxkit_sources.git.recent import KEPT_BYTES, Recent
+from ctxkit_sources.git.repository import opened
+from ctxkit_sources.git.texts import Texts
 from tests.unit.plugins.git_repositories import ENVIRONMENT, Files, Repo, Told, groups
 
 
@@ -393,8 +397,10 @@ def test_names_are_data(repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "x").exists()
 
 
-def test_changes_equal_git(repo: Repo) -> None:
-    """Before and after of every change are what git shows of the parent and of the commit."""
+@pytest.mark.parametrize("kept", [0, 2_000, KEPT_BYTES])
+def test_changes_equal_git(repo: Repo, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before and after of every change are what git shows of the parent and of the commit, whatever is kept."""
+    monkeypatch.setattr("ctxkit_sources.git.changes.KEPT_BYTES", kept)
     wander(repo, 14, 3)
     repo.commit({"bin": b"\0", "latin": b"\xe9", "big": "x" * 1001})
     made = branches(Repo(repo.path.parent / "branches"))
@@ -415,3 +421,50 @@ def test_changes_equal_git(repo: Repo) -> None:
     assert set(commits) == {made[name] for name in ("base", "left", "right", "after")}
     merged = list(text_changes(str(repo.path.parent / "branches"), "main", merges="first_parent"))
     assert [c.commit for c in merged] == [made[name] for name in ("base", "left", "merge", "after")]
+
+
+def test_contents_are_asked_for_once(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a change writes is not read again as what the next one replaces."""
+    read: list[str] = []
+    put = Recent.put
+
+    def counted(self: Recent, id_: str, blob: Blob) -> tuple[str, str]:
+        read.append(id_)
+        return put(self, id_, blob)
+
+    monkeypatch.setattr(Recent, "put", counted)
+    repo.commit_all([{"a.py": f"{number}\n" * 20, "b.py": f"b{number}\n"} for number in range(30)])
+    found = list(text_changes(str(repo.path), "main"))
+    assert len(found) == len(read) == len(set(read)) == 60
+    assert [change.old_text for change in found[2::2]] == [change.new_text for change in found[:-2:2]]
+
+
+def test_kept_within_a_limit(repo: Repo) -> None:
+    """What came last stays, what was counted on stays longer, what is gone is read again."""
+    repo.commit({f"{number}": f"{number}" * 1000 for number in range(10)})
+    ids = [repo.git("rev-parse", f"main:{number}").decode().strip() for number in range(10)]
+    with opened(str(repo.path), "main") as repository, OneByOne(repository, 10_000) as blobs:
+        recent = Recent(Texts(10_000, "utf-8", "skip"), blobs, 5_000)
+        for id_ in ids[:3]:
+            assert recent.put(recent.expect(id_), blobs.read(id_))[0]
+        assert all(recent.has(id_) for id_ in ids[:3])
+        assert recent.has(ids[0])
+        recent.put(recent.expect(ids[3]), blobs.read(ids[3]))
+        assert [recent.has(id_) for id_ in ids[:5]] == [True, False, True, True, False]
+        assert [recent.get(id_) for id_ in ids] == [(f"{number}" * 1000, "") for number in range(10)]
+        assert sum(recent.has(id_) for id_ in ids) == 3
+        for _ in range(5):
+            recent.put(ids[9], blobs.read(ids[9]))
+        assert sum(recent.has(id_) for id_ in ids) == 3
+
+
+def test_small_pipes(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system grants no large pipes, the changes are the same."""
+    wander(repo, 14, 4)
+    expected = list(text_changes(str(repo.path), "main"))
+
+    def refused(*arguments: object) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr("fcntl.fcntl", refused)
+    assert list(text_changes(str(repo.path), "main")) == expected
