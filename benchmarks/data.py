@@ -303,18 +303,28 @@ def _one_history(bench: Bench, label: str, path: Path) -> list[Figure]:
         contenders["pygit2"] = ("pygit2_history", job)
     made = bench.alternate(name, contenders)
     own, facts = made["ctxkit"], made["ctxkit"][0].facts
+    whole, changed = made["git show, whole files"], made["git show"]
     git = max(measure.child_bytes for measure in own) / 1e6
     figures = [
-        faster(name, "CPU of `git show` a commit, whole files", own, made["git show, whole files"], 15),
-        faster(name, "CPU of `git show` a commit, changed lines alone", own, made["git show"], 0),
+        faster(name, f"CPU of `git show` a commit, whole files: {_printed(whole)}", own, whole, 15),
+        faster(name, f"CPU of `git show` a commit, changed lines alone: {_printed(changed)}", own, changed, 0),
         not_installed(name, "pygit2"),
-        Figure(name, "changes, million characters", f"{facts['changes']:,}, {facts['characters'] / 1e6:,.0f}"),
+        Figure(
+            name,
+            "changes, million characters before and after",
+            f"{facts['changes']:,}, {facts['characters'] / 1e6:,.0f}",
+        ),
         Figure(name, "memory, ctxkit", f"{max(m.peak_bytes for m in own) / 1e6:.0f} MB, largest git {git:.0f} MB"),
     ]
     if "pygit2" in made:
         figures[2] = faster(name, "CPU of pygit2, the same contents", own, made["pygit2"], 2)
         figures.append(Figure(name, "changes, pygit2", f"{made['pygit2'][0].facts['changes']:,}"))
     return figures
+
+
+def _printed(measures: Sequence[Measure]) -> str:
+    """Return how much `git show` printed; of a whole file, a line that stays is printed once, not before and after."""
+    return f"{measures[0].facts['bytes'] / 1e6:,.0f} MB"
 
 
 def duplicates(bench: Bench) -> list[Figure]:

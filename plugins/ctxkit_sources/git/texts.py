@@ -48,7 +48,7 @@ class Texts:
             return "missing object"
         if blob.data is None:
             return "larger than max_bytes"
-        if b"\0" in blob.data[:PREFIX] and not self._writes_nul():
+        if blob.data.find(b"\0", 0, PREFIX) >= 0 and not self._writes_nul():
             return "binary"
         return "Git LFS pointer" if blob.size < LFS_BYTES and blob.data.startswith(LFS) else ""
 
