@@ -10,13 +10,22 @@ import click
 
 from ctxkit import __version__
 
-RECIPE = click.argument("recipe", type=click.Path())
+
+def _not_empty(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Refuse an empty text, such as a variable of the shell that is not set: as a path it would mean this folder."""
+    if value == "" or (isinstance(value, tuple) and "" in value):
+        raise click.BadParameter("it is empty", ctx, param)
+    return value
+
+
+RECIPE = click.argument("recipe", type=click.Path(), callback=_not_empty)
 SET = click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set one value of the recipe; repeatable.")
 PLUGIN = click.option(
     "--plugin",
     "plugin_files",
     multiple=True,
     type=click.Path(),
+    callback=_not_empty,
     metavar="FILE.py",
     help="Load one Python file as a plugin; it runs as code. Repeatable.",
 )
@@ -45,13 +54,6 @@ def _part(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 
 def _is_count(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= len("999999")
-
-
-def _not_empty(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Refuse an empty text, such as a variable of the shell that is not set: as a path it would mean this folder."""
-    if value == "":
-        raise click.BadParameter("it is empty", ctx, param)
-    return value
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "terminal_width": _width()})
@@ -88,7 +90,7 @@ def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: t
 
 
 @cli.command()
-@click.argument("recipe", type=click.Path(), required=False)
+@click.argument("recipe", type=click.Path(), required=False, callback=_not_empty)
 @click.option(
     "--run-dir",
     type=click.Path(),
@@ -192,7 +194,7 @@ def _check_usage(typed: dict[str, Any]) -> None:
 
 
 @cli.command()
-@click.argument("recipes", type=click.Path(), nargs=-1, required=True)
+@click.argument("recipes", type=click.Path(), nargs=-1, required=True, callback=_not_empty)
 @click.option(
     "--deep",
     is_flag=True,

@@ -64,8 +64,12 @@ def find(path: str, registry: Registry) -> Target:
     """
     try:
         return _found(path, registry)
-    except OSError as error:
+    except PermissionError as error:
         raise DataError(f"{path} cannot be looked at: {error.strerror}", "whoever owns it can let you") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be looked at: {error.strerror}") from error
+    except RuntimeError as error:
+        raise DataError(f"{path} cannot be looked at: there is no such user", "name the folder in full") from error
 
 
 def _found(path: str, registry: Registry) -> Target:

@@ -89,7 +89,8 @@ class Context:
     original_max_position_embeddings: int = 0
     """The true pre-training window in tokens, the same for every stage; 0 where no model is concerned."""
     dropped: Callable[[EncodedDocument, int, str], None] = field(default=_uncounted)
-    """Count tokens that a chunker leaves out: the document, how many tokens, and why."""
+    """Count tokens that a chunker leaves out: the document, how many tokens, and why; the reason begins with `BY_RULE`
+    where it is no loss, as with the begin and end tokens of documents that are joined."""
     skipped: Callable[[str, str], None] = field(default=_unskipped)
     """Count what a source found and left out, such as a binary file or a broken row: its id, and why; the reason begins
     with `BY_RULE` where it is no loss."""

@@ -203,7 +203,7 @@ class Preparation:
 
     def _refuse_loss(self) -> None:
         read = sum(ledger.tokens_read for ledger in self.ledgers)
-        lost = sum(sum(ledger.dropped.values()) for ledger in self.ledgers)
+        lost = sum(ledger.lost_tokens for ledger in self.ledgers)
         allowed = self.data.max_lost
         unread = sum(ledger.lost_documents for ledger in self.ledgers)
         if allowed == 0 and unread:

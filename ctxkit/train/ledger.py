@@ -61,6 +61,11 @@ class SourceLedger:
     """Documents and tokens by length, in powers of two."""
 
     @property
+    def lost_tokens(self) -> int:
+        """Tokens that were dropped, but for those that are left out by rule and no loss."""
+        return sum(count for reason, count in self.dropped.items() if not reason.startswith(BY_RULE))
+
+    @property
     def lost_documents(self) -> int:
         """Documents that were never tokenised, but for those that are left out by rule and no loss."""
         skipped = sum(count for reason, count in self.skipped.items() if not reason.startswith(BY_RULE))

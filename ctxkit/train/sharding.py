@@ -6,7 +6,7 @@ import heapq
 import re
 import resource
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,19 +43,23 @@ def merge(folder: Path, dtype: np.dtype[Any]) -> None:
     Documents are copied in the order of the source, so that even the bytes are the same.
     """
     found = _parts(folder)
-    if not read_sealed(folder / "journal.json").get("exhausted"):
-        _allow_files(max(found, default=0) * FILES_A_PART)
-        whole: dict[int, int] = {}
-        for count, parts in found.items():
-            whole[count] = _put_together(count, parts, folder, dtype)
-            if whole[count] == count:
-                break  # what lies about from a try with another count is of no use
-        else:
-            for count, number in whole.items():
-                say(f"{number} of {count} parts of {folder.name} are ready; reading without them")
+    if read_sealed(folder / "journal.json").get("exhausted"):
+        # Put together before; a kill came between that and their removal, or they are of a try with another count.
+        _remove(part for parts in found.values() for part in parts)
+        return
+    _allow_files(max(found, default=0) * FILES_A_PART)
+    whole: dict[int, int] = {}
+    for count, parts in found.items():
+        whole[count] = _put_together(count, parts, folder, dtype)
+        if whole[count] == count:
+            _remove(parts)  # and no others: they may be in the making
             return
-    # Put together now, or before a kill that came between that and their removal.
-    for part in (part for parts in found.values() for part in parts):
+    for count, number in whole.items():
+        say(f"{number} of {count} parts of {folder.name} are ready; reading without them")
+
+
+def _remove(parts: Iterable[Path]) -> None:
+    for part in parts:
         shutil.rmtree(part)
 
 

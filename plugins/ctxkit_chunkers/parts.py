@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from ctxkit.spec import BY_RULE
 from ctxkit_chunkers.assembly import Draft
 from ctxkit_chunkers.boundaries import LINE, cut_end
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     Reach: TypeAlias = Callable[[Sequence["Part"], Sequence[int]], int]
     """Tell the reach of an example, in tokens, from its parts and from where each begins."""
 
-EDGES = "begin and end tokens inside an example"
+EDGES = f"{BY_RULE}begin and end tokens inside an example"
 EMPTY = "empty document"
 NAMES_SHARE = 8
 """A name, or a header, takes at most 1/8 of an example."""

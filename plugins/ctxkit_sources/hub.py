@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import glob
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ctxkit.errors import DataError
 from ctxkit_sources.loading import Loading
 from ctxkit_sources.local import LocalFiles
 from ctxkit_sources.locating import LOADERS, DataFiles, by_split, folder_files, is_folder, is_remote, local_files
-from ctxkit_sources.matching import Finder, stamp, unreported
+from ctxkit_sources.matching import Finder, at_home, stamp, unreported
 from ctxkit_sources.outcomes import EMPTY, NO_COLUMN, NO_ROWS, Columns, Outcome
 from ctxkit_sources.rows import Reading, Row, SampleBy
 
@@ -84,7 +83,7 @@ class Hub:
         if self.path in LOADERS and not is_remote(self.data_files):
             return stamp(path for paths in local_files(self.data_files).values() for path in paths)
         if is_folder(self.path):
-            folder = glob.escape(str(Path(self.path).expanduser()))
+            folder = glob.escape(str(at_home(self.path)))
             return stamp(Finder(strict=False).find([f"{folder}/**"]))
         return self.revision or ""
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ctxkit.errors import DataError
-from ctxkit_sources.matching import Finder, unreported
+from ctxkit_sources.matching import Finder, at_home, unreported
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LOADERS = ("arrow", "csv", "json", "parquet", "text")
 """The loaders whose local files are read here, by the names that datasets gives them."""
@@ -37,11 +39,15 @@ def check_path(path: str) -> None:
     Raises:
         ValueError: with what to write instead.
     """
-    place = Path(_at_home(path))
+    place = at_home(path)
     loader = _loader(place)
+    try:
+        is_file, is_dir = place.is_file(), place.is_dir()
+    except OSError:
+        return  # a name too long, or a folder that may not be entered: reading it will say so
     # What bears the name of a dataset is one, though a file be called so.
-    is_there = place.is_file() and (loader or is_folder(path))
-    if is_there or (loader and not place.is_dir() and not _HUB_NAME.fullmatch(path)):
+    is_there = is_file and (loader or is_folder(path))
+    if is_there or (loader and not is_dir and not _HUB_NAME.fullmatch(path)):
         chosen = f"`path: {loader}`" if loader else f"`path:` one of {', '.join(LOADERS)}"
         raise ValueError(f"{path} names a file; write {chosen} with `data_files: {path}`")
 
@@ -73,7 +79,7 @@ def local_files(data_files: DataFiles, skipped: Callable[[str, str], None] = unr
     """
     finder = Finder(skipped)
     return {
-        split: list(dict.fromkeys(path for pattern in patterns for path in finder.find([_at_home(pattern)])))
+        split: list(dict.fromkeys(path for pattern in patterns for path in finder.find([_pattern(pattern)])))
         for split, patterns in by_split(data_files).items()
     }
 
@@ -86,7 +92,7 @@ def folder_files(path: str, name: str | None, data_files: DataFiles) -> tuple[st
     Raises:
         DataError: it is no folder, or datasets finds nothing in it.
     """
-    folder = Path(_at_home(path))
+    folder = at_home(path)
     if not folder.is_dir():
         hint = "for files: path: json, csv, parquet, text or arrow, and data_files: the files"
         raise DataError(f"{path} is {'a file' if folder.exists() else 'not there'}, not a folder", hint)
@@ -119,5 +125,6 @@ def _shards(folder: Path) -> list[str]:
     return [str(folder / file["filename"]) for file in state["_data_files"]]
 
 
-def _at_home(path: str) -> str:
-    return str(Path(path).expanduser()) if path.startswith("~") else path
+def _pattern(pattern: str) -> str:
+    """Return a pattern with `~` as the home of its user, and not changed otherwise."""
+    return str(at_home(pattern)) if pattern.startswith("~") else pattern

@@ -177,3 +177,11 @@ def _hint(pattern: str, kinds: Counter[str]) -> str:
     if above != pattern and any(Globber(unreported, lambda *_: None).paths(above)):
         return "the folder is there, and no file is in it"
     return "paths are relative to the working directory"
+
+
+def at_home(path: str | Path) -> Path:
+    """Return a path with `~` as the home of its user; as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

@@ -34,6 +34,7 @@ from ctxkit.train import rows, tokens
 from ctxkit.train.keys import data_keys
 from ctxkit.train.ledger import difficulty, histogram, summary
 from ctxkit.train.reader import Reader
+from ctxkit_chunkers.structures import MultiFileOptions
 from ctxkit_filters.options import LengthOptions
 from ctxkit_report.manifest import look
 from tests.unit.train.builders import (
@@ -437,6 +438,16 @@ def test_what_a_rule_leaves_out_is_no_loss(tmp_path: Path) -> None:
     assert prepare(section(Ruled(texts=("a text",)), max_lost=0), tmp_path).manifest["train"]["rows"] == 1
     with pytest.raises(DataError, match=r"1 documents are left out"):
         prepare(section(Ruled(texts=("a text",), bad=(0,)), max_lost=0), tmp_path)
+
+
+def test_joining_documents_is_no_loss(tmp_path: Path) -> None:
+    """The begin and end tokens of documents that are joined are listed, and `max_lost: 0` allows them."""
+    source = Texts(texts=("a = 1\n", "b = 2\n"), groups=("repo", "repo"), ids=("a.py", "b.py"))
+    chunker, tokenizer = MultiFileOptions(kind="multi_file", length=64), byte_tokenizer()
+    tokenizer.add_tokens(list(chunker.special_tokens(tokenizer.get_vocab())), special_tokens=True)
+    ledger = prepare(section(source, chunker=chunker, max_lost=0), tmp_path, tokenizer).manifest["sources"][0]
+    assert ledger["dropped"] == {f"{BY_RULE}begin and end tokens inside an example": 2}
+    assert (ledger["tokens_read"], ledger["tokens_kept"]) == (14, 12)
 
 
 def test_versions_of_one_origin_stay_together(tmp_path: Path) -> None:

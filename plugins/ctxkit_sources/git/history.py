@@ -48,7 +48,7 @@ class Chains:
             yield from documents
         else:
             for document in held:
-                self.selection.skipped(document.id, "fewer than min_versions")
+                self.selection.skipped(document.id, f"{BY_RULE}fewer than min_versions")
 
     def _nothing(self, repository: Repository) -> DataError:
         hint = "patterns are relative to the root of the repository; `**/*.py` finds a name in every folder"
@@ -99,7 +99,7 @@ class FileChains(Chains):
             id_ = _id(commit, step)
             text, reason = self.texts.read(blob, id_)
             if not reason and (step.path, text) == before:
-                reason = "unchanged"
+                reason = f"{BY_RULE}unchanged"
             if reason:
                 self.selection.skipped(id_, reason)
                 continue
@@ -170,7 +170,7 @@ class _Chain:
         step, text = version.step, ""
         place = step.path, step.blob
         if self.last.get(version.lineage) == place:
-            reason = "unchanged"
+            reason = f"{BY_RULE}unchanged"
         elif not step.blob:
             self.last.pop(version.lineage, None)
             reason = f"{BY_RULE}deletion"

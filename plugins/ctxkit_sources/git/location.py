@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from ctxkit.errors import DataError
 from ctxkit_sources.git.names import readable
 from ctxkit_sources.git.processes import environment, run
+from ctxkit_sources.matching import at_home
 
 SCHEMES = ("https", "http", "ssh", "git", "file")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -76,7 +77,7 @@ def redacted(text: str, source: str) -> str:
 
 def named(source: str) -> str:
     """Return the name of a repository: the last part of its path, without `.git`."""
-    path = re.split("[/:]", shown(source)) if is_url(source) else Path(source).expanduser().absolute().parts
+    path = re.split("[/:]", shown(source)) if is_url(source) else at_home(source).absolute().parts
     parts = [part for part in path if part not in {"", "/", ".git"}]
     return readable(parts[-1].removesuffix(".git")) if parts else "repository"
 
@@ -96,11 +97,11 @@ def found(folder: Path, called: str) -> Location:
     Raises:
         DataError: there is none, or it belongs to someone else.
     """
-    git_dir = _git_dir(folder.expanduser().absolute())
+    git_dir = _git_dir(at_home(folder).absolute())
     if git_dir is None:
         raise DataError(f"{shown(called)} is not a git repository", "name the folder that holds .git, or a bare one")
     common = _common(git_dir)
-    _check_owner((folder.expanduser(), git_dir, common), shown(called))
+    _check_owner((at_home(folder), git_dir, common), shown(called))
     return Location(git_dir, common, shown(called), named(called))
 
 

@@ -55,6 +55,15 @@ def test_wrong_usage(line: str, capsys: Capture) -> None:
     assert "Usage: ctxkit" in err
 
 
+@pytest.mark.parametrize(
+    "line", [["data", ""], ["run", ""], ["validate", "a", ""], ["plan", "a", "--plugin", ""], ["data", "--inspect", ""]]
+)
+def test_empty_path(line: list[str], capsys: Capture) -> None:
+    """A variable of the shell that is not set does not mean the working directory."""
+    assert main(line) == 2
+    assert "it is empty" in capsys.readouterr().err
+
+
 def test_validate(recipe: str, capsys: Capture) -> None:
     """A valid recipe is exit code 0, said on stderr, nothing on stdout."""
     assert main(["validate", recipe]) == 0

@@ -424,6 +424,8 @@ def test_nothing_to_read(name: str, tmp_path: Path, capsys: pytest.CaptureFixtur
         ("secret.txt", "cannot be read: Permission denied"),
         ("rows.jsonl", "Permission denied"),
         ("closed/inside", "cannot be looked at: Permission denied"),
+        ("x" * 300, "cannot be looked at: File name too long"),
+        ("~nobody-is-called-so", "cannot be looked at: there is no such user"),
         ("file:///nowhere/at.git", "does not appear to be a git repository"),
     ],
 )

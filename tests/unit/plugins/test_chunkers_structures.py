@@ -75,7 +75,7 @@ def test_files_between_tags() -> None:
     assert chunks[0].located() == ((Span("a.py", 1, 7, 8), 8), (Span("b.py", 1, 10, 23), 23))
     assert trained(chunks[0]) == list(range(len(chunks[0].input_ids)))
     assert chunks[0].reach == 23 - 8
-    assert drops == {"begin and end tokens inside an example": 4}
+    assert drops == {"by rule: begin and end tokens inside an example": 4}
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_commits_between_tags() -> None:
     assert trained(chunk) == list(range(len(chunk.input_ids)))
     (one, first), (two, second) = chunk.located()
     assert (one.document_id, two.document_id, chunk.reach) == ("d0", "d1", second - first)
-    assert drops == {"begin and end tokens inside an example": 4}
+    assert drops == {"by rule: begin and end tokens inside an example": 4}
 
 
 def test_one_example_at_a_time() -> None:
@@ -421,7 +421,7 @@ def test_questions() -> None:
         "Which snippet defines gamma?\nANSWER: 3\n",
     ]
     assert sorted(read(chunk).split()) == ["1", "2", "3"]
-    assert drops == {"begin and end tokens inside an example": 4}
+    assert drops == {"by rule: begin and end tokens inside an example": 4}
 
 
 def test_reach_of_a_question() -> None:
@@ -446,7 +446,7 @@ def test_nothing_to_ask() -> None:
     document = TOKENIZER.document("plain words\n", "a.txt")
     drops = Counter[str]()
     assert chunks_of(snippet_qa(), [document], drops=drops) == []
-    assert drops == {"no name to ask for among the snippets": 12, "begin and end tokens inside an example": 2}
+    assert drops == {"no name to ask for among the snippets": 12, "by rule: begin and end tokens inside an example": 2}
     (chunk,) = chunks_of(snippet_qa(train_on="all"), [document])
     assert read(chunk) == "<s>\n<|SNIPPET_0|>\nplain words\n</s>"
 

@@ -219,7 +219,7 @@ def test_deleted_on_two_branches(repo: Repo) -> None:
         side = repo.commit({"f": None, "g": None, "h": text + "g\n"}, branch=branch, start=start)
     repo.commit({"h": text + "end\n"}, merge=side)
     told = history(repo)
-    assert told.reasons == {"by rule: deletion": 1, "by rule: merge": 1, "unchanged": 1}
+    assert told.reasons == {"by rule: deletion": 1, "by rule: merge": 1, "by rule: unchanged": 1}
     repo.commit({"f": text + "back\n"})
     repo.commit({"f": None, "i": text + "back\n"})
     told = history(repo, include=["f", "i"])
@@ -301,10 +301,10 @@ def test_min_versions(repo: Repo) -> None:
     repo.commit({"thrice": "3"})
     told = Told(repo.path, "git_history")
     assert [d.metadata["path"] for d in told.documents] == ["thrice"] * 3 + ["twice"] * 2
-    assert told.reasons == {"fewer than min_versions": 2, "binary": 1}
+    assert told.reasons == {"by rule: fewer than min_versions": 2, "binary": 1}
     told = history(repo, min_versions=3, form="versions")
     assert [d.text for d in told.documents] == ["1", "2", "3"]
-    assert told.reasons == {"fewer than min_versions": 4, "binary": 1}
+    assert told.reasons == {"by rule: fewer than min_versions": 4, "binary": 1}
     assert not history(repo, chain="repository", min_versions=4).documents
 
 
@@ -331,7 +331,7 @@ def test_left_out_of_a_chain(repo: Repo, tmp_path: Path) -> None:
         "symlink": 1,
         "submodule": 1,
         "by rule: deletion": 1,
-        "unchanged": 1,
+        "by rule: unchanged": 1,
     }
     whole = history(repo, max_bytes=1000, chain="repository")
     assert whole.reasons + Counter({"by rule: deletion": 1}) == told.reasons

@@ -874,9 +874,16 @@ def test_a_file_is_no_dataset(path: str, fix: str, faults: Callable[..., Any], m
     assert f"write `{fix}" in fault.message
 
 
-@pytest.mark.parametrize("path", ["someone/books.json", "someone/books", "squad", "./rows.json", "hf://datasets/a/b"])
+@pytest.mark.parametrize(
+    "path",
+    ["someone/books.json", "someone/books", "squad", "./rows.json", "hf://datasets/a/b", "~nobody-is-called-so/x",
+     pytest.param("./" + "x" * 300, id="too long")],
+)  # fmt: skip
 def test_datasets_that_look_like_files(path: str, load: Callable[..., Any], minimal: str) -> None:
-    """Names on the hub may have a dot, a folder any name; a file called like a dataset is not meant."""
+    """Names on the hub may have a dot, a folder any name; a file called like a dataset is not meant.
+
+    What cannot be looked at is not judged here.
+    """
     Path("rows.json").mkdir()
     Path("squad").touch()
     load(minimal, f"data.sources.0={{kind: hub, path: '{path}'}}")

@@ -134,11 +134,16 @@ def test_damaged_part_is_not_put_together(tmp_path: Path, said: list[str]) -> No
 def test_part_of_another_count_is_in_nobodys_way(
     stray: int, tmp_path: Path, said: list[str], whole: dict[str, bytes]
 ) -> None:
-    """Of a first try with fewer or more parts, one is left: nothing is said of it, and it goes with the others."""
+    """Of a try with fewer or more parts, one is left: nothing is said of it, and it goes when the store is whole.
+
+    Not at once: another process may be writing it.
+    """
     for shard in (Shard(0, stray), *(Shard(index, 3) for index in range(3))):
         read(tmp_path / shard.name("store"), (shard.index, shard.count))
     merge(tmp_path / "store", UINT16)
     assert contents(tmp_path / "store") == whole
+    assert {path.name for path in tmp_path.iterdir()} == {"store", Shard(0, stray).name("store")}
+    merge(tmp_path / "store", UINT16)
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
     assert not said
 
