@@ -9,7 +9,7 @@ from typing import Any
 
 from ctxkit.recipe import DataSection
 from ctxkit.train.chunks import SourceChunks
-from ctxkit.train.mixing import Mix, band_name, band_of, band_shares, shares
+from ctxkit.train.mixing import Mix, band_name, band_of, band_shares, parts_of, quotas, shares
 
 WHOLE = "the last chunk is used whole"
 FILLED = "data.max_tokens is reached"
@@ -56,7 +56,7 @@ class _Account:
             self._by_source[source] += trained
             self._by_band[band_of(data, chunks.bands[chunk])] += trained
         self._total = self._by_source.total()
-        self._goal = data.max_tokens or mix.total
+        self._quotas = quotas(data.max_tokens or mix.total, parts_of(data))
 
     def written(self) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -72,20 +72,20 @@ class _Account:
     def _source(self, index: int) -> Part:
         weights = shares(self._data)
         share = weights[index] if weights else None
-        asked = self._data.sources[index].max_tokens if share is None else self._asked([share], band_shares(self._data))
+        asked = self._data.sources[index].max_tokens if share is None else self._asked(0, index)
         tokens = self._by_source[index]
         why = self._why_in_order(index, asked, tokens) if share is None else self._why(0, index, asked, tokens)
         return Part(self._names[index], asked, share, tokens, self._part(tokens), why)
 
     def _band(self, band: int) -> Part:
         share = band_shares(self._data)[band]
-        asked, tokens = self._asked(shares(self._data) or [1.0], [share]), self._by_band[band]
+        asked, tokens = self._asked(1, band), self._by_band[band]
         why = self._why(1, band, asked, tokens)
         return Part(band_name(self._data, band), asked, share, tokens, self._part(tokens), why)
 
-    def _asked(self, weights: Sequence[float], bands: Sequence[float]) -> int:
-        """Return the tokens asked of cells, each rounded down as the mix does."""
-        return sum(int(self._goal * (weight * band)) for weight in weights for band in bands)
+    def _asked(self, axis: int, place: int) -> int:
+        """Return the tokens asked of a source (axis 0) or of a class of length (axis 1)."""
+        return sum(tokens for cell, tokens in self._quotas.items() if cell[axis] == place)
 
     def _part(self, tokens: int) -> float:
         return tokens / self._total if self._total else 0.0
@@ -96,7 +96,7 @@ class _Account:
             return ""
         if self._total > asked:
             return WHOLE
-        return self._scarcity() if self._mix.scarcest else "there is no more"
+        return self._scarcity()
 
     def _why(self, axis: int, place: int, asked: int | None, tokens: int) -> str:
         """Explain a part that has a share: of the sources (axis 0) or of the classes of length (axis 1)."""
@@ -104,7 +104,7 @@ class _Account:
         if scarcest and scarcest[axis] == place:
             return self._scarcity()
         if asked is not None and tokens < asked:
-            return f"in proportion, up to a whole chunk: {self._scarcity()}" if scarcest else "there is no more"
+            return f"in proportion, up to a whole chunk: {self._scarcity()}"
         return WHOLE if asked is not None and tokens > asked else ""
 
     def _why_in_order(self, index: int, asked: int | None, tokens: int) -> str:
@@ -113,17 +113,31 @@ class _Account:
             return WHOLE
         if tokens == asked:
             return ""
-        chunks = self._sources[index]
-        if chunks.complete and tokens == chunks.trained:
-            return "there is no more" if asked is not None else ""
-        return "the mix of lengths takes no more" if self._data.length_bands else FILLED
+        own = [supply for (source, _), supply in self._mix.supplies.items() if source == index]
+        if self._sources[index].complete and tokens == sum(supply.tokens for supply in own):
+            return self._rest(index) if asked is not None else ""
+        return "the mix of lengths takes no more" if self._mix.scarcest else FILLED
+
+    def _rest(self, index: int) -> str:
+        """Say of which documents a source that gave all has fewer than its `max_tokens` allows."""
+        if not self._data.length_bands:
+            return "there is no more"
+        few = [band for band in range(len(self._data.length_bands)) if not self._capped(index, band)]
+        return f"there are no more {' and '.join(band_name(self._data, band) for band in few)}"
 
     def _scarcity(self) -> str:
-        """Say which part of the mix there is least of: `git has no more`."""
+        """Say which part of the mix there is least of, and whose `max_tokens` keeps it so: `git has no more`."""
         source, band = self._mix.scarcest or (0, 0)
-        weighted = bool(shares(self._data))
-        owners = [source] if weighted else range(len(self._sources))
+        owners = [source] if shares(self._data) else range(len(self._sources))
         of = f" {band_name(self._data, band)}" if self._data.length_bands else ""
-        if all(self._sources[owner].complete for owner in owners):
-            return f"{self._names[source] if weighted else 'there'} {'has' if weighted else 'are'} no more{of}"
-        return f"max_tokens of {self._names[source] if weighted else 'a source'} allows no more{of}"
+        capped = [owner for owner in owners if self._capped(owner, band)]
+        if not capped:
+            has = f"{self._names[source]} has" if shares(self._data) else "there are" if of else "there is"
+            return f"{has} no more{of}"
+        limits = " and ".join(self._names[owner] for owner in capped)
+        others = ", and the others have no more" if len(capped) < len(owners) else ""
+        return f"max_tokens of {limits} allows no more{of}{others}"
+
+    def _capped(self, source: int, band: int) -> bool:
+        supply = self._mix.supplies.get((source, band))
+        return supply is not None and supply.capped

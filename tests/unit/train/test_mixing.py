@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from ctxkit.errors import DataError
 from ctxkit.recipe import LengthBand
 from ctxkit.train import documents as documents_module
+from ctxkit.train.mixing import quotas
 from tests.unit.train.builders import Texts, contents, ids_of, prepare, section
 
 pytestmark = pytest.mark.torch
@@ -103,6 +105,24 @@ def test_weights_hold_within_one_chunk(
     total = min(possible, budget or possible)
     for got, part, tokens in zip(trained, parts, have, strict=True):
         assert got == tokens or total * part - 1 <= got < total * part + 25
+
+
+@given(
+    total=st.integers(1, 10**7) | st.floats(1, 10**7),
+    weights=st.lists(st.integers(1, 1000), min_size=1, max_size=6),
+)
+def test_quotas_are_whole_and_together_the_total(total: float, weights: list[int]) -> None:
+    """Against exact fractions: each is its share up to less than one token, and their sum is the total."""
+    parts = {number: weight / sum(weights) for number, weight in enumerate(weights)}
+    made = quotas(total, parts)
+    for number, weight in enumerate(weights):
+        assert abs(made[number] - Fraction(total) * weight / sum(weights)) < 1 + Fraction(1, 10**5)
+    assert sum(made.values()) in {int(total), int(total + 1e-5)}
+
+
+def test_shares_that_binary_numbers_lack() -> None:
+    """29 % of 100 tokens are 29, though 100 * 0.29 is less."""
+    assert quotas(100, {"a": 0.29, "b": 0.71}) == {"a": 29, "b": 71}
 
 
 def test_source_max_tokens(tmp_path: Path) -> None:

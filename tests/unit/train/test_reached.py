@@ -151,3 +151,59 @@ def test_overlap_is_not_counted(tmp_path: Path) -> None:
     """Trained tokens are asked for, and masked ones are none of them."""
     found = mix(tmp_path, Texts(lengths=(9999,)), max_tokens=1000, overlap=50)
     assert rows(found["sources"]) == [(None, None, 1000, 100, "data.max_tokens is reached")]
+
+
+CAPPED = "max_tokens of texts allows no more"
+
+
+@pytest.mark.parametrize(
+    ("weight", "bands", "why"),
+    [
+        (None, (), CAPPED),
+        (1, (), CAPPED),
+        (None, (LengthBand(least=0, share=1),), f"{CAPPED} documents of 0 or more tokens"),
+    ],
+    ids=["nothing is mixed", "one weight", "one class of length"],
+)
+def test_max_tokens_of_the_only_source(
+    weight: int | None, bands: tuple[LengthBand, ...], why: str, tmp_path: Path
+) -> None:
+    """A source of 1,000 tokens that may give 60 has more: its limit is named, in whatever way 400 are asked."""
+    found = mix(tmp_path, texts(50, weight=weight, max_tokens=60), max_tokens=400, length_bands=bands)
+    assert (found["asked_tokens"], found["tokens"], found["why"]) == (400, 60, why)
+    assert rows(found["sources"]) == [(60, None, 60, 100, "") if weight is None else (400, 100, 60, 100, why)]
+    assert rows(found["length_bands"]) == [(400, 100, 60, 100, why)] * len(bands)
+
+
+def test_one_source_at_its_limit_and_one_at_its_end(tmp_path: Path) -> None:
+    """In order: the first may give no more, the second has no more, and both are said."""
+    found = mix(tmp_path, texts(50, max_tokens=60), texts(3), max_tokens=4000)
+    assert found["why"] == "max_tokens of texts (1) allows no more, and the others have no more"
+    assert rows(found["sources"]) == [(60, None, 60, 50, ""), (None, None, 60, 50, "")]
+
+
+def test_halves_of_an_odd_budget(tmp_path: Path) -> None:
+    """1,001 tokens by halves are 501 and 500; no source has a limit, so none is named."""
+    found = mix(tmp_path, texts(100, weight=1), texts(100, weight=1), max_tokens=1001)
+    assert rows(found["sources"]) == [(501, 50, 520, 51, WHOLE), (500, 50, 500, 49, "")]
+    assert (found["asked_tokens"], found["tokens"], found["why"]) == (1001, 1020, WHOLE)
+
+
+def test_shares_of_lengths_of_an_odd_budget(tmp_path: Path) -> None:
+    """501 tokens as 40 to 60 are 200 and 301; there is enough of both."""
+    found = mix(tmp_path, Texts(lengths=(19,) * 200 + (99,) * 50), max_tokens=501, length_bands=BANDS)
+    assert rows(found["length_bands"]) == [(200, 40, 200, 33, ""), (301, 60, 400, 67, WHOLE)]
+    assert found["why"] == WHOLE
+    assert rows(found["sources"]) == [(None, None, 600, 100, "data.max_tokens is reached")]
+
+
+def test_limit_of_a_source_that_was_read_to_its_end(tmp_path: Path) -> None:
+    """Of 4,000 short tokens a source may give 160; it was read on for long ones, of which it has too few."""
+    sources = [Texts(lengths=(19,) * 200 + (99,), max_tokens=400), Texts(lengths=(99,) * 50)]
+    found = mix(tmp_path, *sources, length_bands=BANDS)
+    why = "max_tokens of texts (1) allows no more documents of 0 to 49 tokens, and the others have no more"
+    assert rows(found["length_bands"]) == [(160, 40, 160, 35, why), (240, 60, 300, 65, WHOLE)]
+    assert rows(found["sources"]) == [
+        (400, None, 260, 57, "there are no more documents of 50 or more tokens"),
+        (None, None, 200, 43, "the mix of lengths takes no more"),
+    ]
