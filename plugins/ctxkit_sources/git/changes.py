@@ -47,8 +47,8 @@ class _Asked(NamedTuple):
     change: log.Change
     old: bool
     new: bool
-    known: bool
-    """The content before it is not asked for."""
+    reserved: int
+    """Under which number the content before it is kept; 0 where it was asked for."""
 
 
 def text_changes(
@@ -85,7 +85,7 @@ def text_changes(
             answers = iter(blobs)
             for first in answers:
                 item = asked.get()
-                change, reason = _judged(item, *_texts(item, first, answers, recent))
+                change, reason = _judged(item, *_sides(item, first, answers, recent))
                 if reason:
                     skipped(f"{change.commit}:{change.path}", reason)
                 else:
@@ -99,24 +99,24 @@ def _requests(stream: Stream, asked: SimpleQueue[_Asked], recent: Recent) -> Ite
             old, new = change.old_mode in log.FILES, change.mode in log.FILES
             if change.old_blob == change.blob or not (old or new):
                 continue
-            known = old and new and recent.has(change.old_blob)
-            asked.put(_Asked(commit.id, change, old, new, known))
-            if old and not known:
-                yield recent.expect(change.old_blob)
+            reserved = recent.reserve(change.old_blob) if old and new else 0
+            asked.put(_Asked(commit.id, change, old, new, reserved))
+            if old and not reserved:
+                yield change.old_blob
             if new:
                 yield recent.expect(change.blob)
 
 
-def _texts(item: _Asked, first: Blob, answers: Iterator[Blob], recent: Recent) -> tuple[Content, Content]:
+def _sides(item: _Asked, first: Blob, answers: Iterator[Blob], recent: Recent) -> tuple[Content, Content]:
     """Return the texts before and after a change, from the answers that are for it."""
     old: Content = (None, "")
     new: Content = (None, "")
-    if item.known:
-        old = recent.get(item.change.old_blob)
+    if item.reserved:
+        old = recent.get(item.change.old_blob, item.reserved)
     elif item.old:
-        old = recent.put(item.change.old_blob, first)
+        old = recent.once(first)
     if item.new:
-        asked_for = first if item.known or not item.old else next(answers)
+        asked_for = first if item.reserved or not item.old else next(answers)
         new = recent.put(item.change.blob, asked_for)
     return old, new
 

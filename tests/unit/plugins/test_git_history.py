@@ -443,19 +443,29 @@ def test_kept_within_a_limit(repo: Repo) -> None:
     """What came last stays, what was counted on stays longer, what is gone is read again."""
     repo.commit({f"{number}": f"{number}" * 1000 for number in range(10)})
     ids = [repo.git("rev-parse", f"main:{number}").decode().strip() for number in range(10)]
+    texts = [(f"{number}" * 1000, "") for number in range(10)]
     with opened(str(repo.path), "main") as repository, OneByOne(repository, 10_000) as blobs:
         recent = Recent(Texts(10_000, "utf-8", "skip"), blobs, 5_000)
-        for id_ in ids[:3]:
-            assert recent.put(recent.expect(id_), blobs.read(id_))[0]
-        assert all(recent.has(id_) for id_ in ids[:3])
-        assert recent.has(ids[0])
-        recent.put(recent.expect(ids[3]), blobs.read(ids[3]))
-        assert [recent.has(id_) for id_ in ids[:5]] == [True, False, True, True, False]
-        assert [recent.get(id_) for id_ in ids] == [(f"{number}" * 1000, "") for number in range(10)]
-        assert sum(recent.has(id_) for id_ in ids) == 3
+
+        def put(number: int) -> None:
+            assert recent.put(recent.expect(ids[number]), blobs.read(ids[number])) == texts[number]
+
+        for number in range(3):
+            put(number)
+        assert not recent.reserve(ids[3])
+        tickets = [recent.reserve(ids[0]) for _ in range(2)]
+        assert all(tickets)
+        put(3)
+        assert recent.get(ids[0], tickets[0]) == texts[0]
+        assert not recent.reserve(ids[1]), "not used for long"
+        put(4)
+        assert recent.get(ids[0], tickets[1]) == texts[0], "reserved twice"
+        put(5)
+        assert [bool(recent.reserve(id_)) for id_ in ids] == [number in {3, 4, 5} for number in range(10)]
         for _ in range(5):
-            recent.put(ids[9], blobs.read(ids[9]))
-        assert sum(recent.has(id_) for id_ in ids) == 3
+            put(5)
+        assert [recent.get(id_, 0) for id_ in ids] == texts
+        assert [bool(recent.reserve(id_)) for id_ in ids] == [number in {3, 4, 5} for number in range(10)]
 
 
 def test_small_pipes(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
