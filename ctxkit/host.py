@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,13 @@ from ctxkit.errors import CtxkitError, Fault, Origin, RecipeError
 from ctxkit.hookspecs import Hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
     from types import ModuleType
 
 GROUP = "ctxkit"
 DISABLE_VARIABLE = "CTXKIT_DISABLE_PLUGINS"
+FILE_MODULE = "ctxkit_file_plugin_"
+"""What the name of a module begins with that `--plugin` loaded."""
 
 
 class UnusableError(ValueError):
@@ -163,7 +164,7 @@ class Host:
 
     def _check_brings(self, plugin: ModuleType) -> None:
         """Refuse a plugin that does nothing but return components, and returns none."""
-        if self._hooks(plugin) == ["ctxkit_components"] and not list(plugin.ctxkit_components()):
+        if self._hooks(plugin) == ["ctxkit_components"] and not components_of(plugin.ctxkit_components):
             raise UnusableError("its `ctxkit_components` returns no component, and it implements no other hook")
 
     def _hooks(self, plugin: object) -> list[str]:
@@ -173,7 +174,7 @@ class Host:
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ImportError("there is no such file")
-    module_name = f"ctxkit_file_plugin_{path.stem}"
+    module_name = f"{FILE_MODULE}{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path.absolute())
     if spec is None or spec.loader is None:
         raise ImportError("it is not a Python file")
@@ -182,6 +183,20 @@ def _import_file(path: Path) -> ModuleType:
     sys.modules[module_name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def components_of(implementation: Callable[[], object]) -> list[Any]:
+    """Return what a plugin's `ctxkit_components` brings.
+
+    Raises:
+        UnusableError: it returns something else than options classes in a list.
+    """
+    made = implementation()
+    if isinstance(made, str) or not isinstance(made, Iterable):
+        raise UnusableError(
+            f"it returned {made!r} from `ctxkit_components`, which must return a list of options classes"
+        )
+    return list(made)
 
 
 def one_line(error: BaseException) -> str:

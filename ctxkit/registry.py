@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
-from ctxkit.host import one_line
+from ctxkit.host import components_of, one_line
 from ctxkit.spec import SLOTS, Component
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def collect(host: Host) -> Registry:
         plugin = host.plugin(implementation.plugin_name)
         where = f"plugin {plugin.name} ({plugin.origin})"
         try:
-            classes = list(implementation.function())
+            classes = components_of(implementation.function)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code
             faults.append(f"{where}: ctxkit_components failed: {one_line(error)}")
             continue

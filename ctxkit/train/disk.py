@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from transformers.trainer_utils import SaveStrategy
 from trl import SFTConfig
 
 from ctxkit.errors import DiskError
+from ctxkit.train.blame import FULL_DISK
 
 MARGIN = 1.1
 NOTHING_LEFT = 1 << 20
@@ -67,7 +67,7 @@ def full_disk_said(folder: Path) -> Iterator[None]:
 
 def no_space(error: BaseException, folder: Path) -> bool:
     """Return whether an error means that the disk is full."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
         return True
     said = str(error).lower()
     if "no space left" in said:

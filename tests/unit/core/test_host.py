@@ -167,6 +167,20 @@ def test_components_that_raise(module: Module) -> None:
     assert registry.kinds("chunker") == ["shout"]
 
 
+@pytest.mark.parametrize("returned", ["None", "'shout'", "Loud"], ids=["nothing", "a text", "one class"])
+def test_components_that_are_no_list(returned: str, module: Module, tmp_path: Path) -> None:
+    """A `return` that was forgotten is said in words for the author, installed or loaded as a file."""
+    text = GOOD.format(name="Loud", kind="loud").replace("return [Loud]", f"return {returned}")
+    said = "from `ctxkit_components`, which must return a list of options classes"
+    (fault,) = collect(Host([module("zz", text)])).faults
+    assert fault.startswith("plugin zz (no distribution): ctxkit_components failed: it returned ")
+    assert fault.endswith(said)
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(RecipeError, match=f"mine.py cannot be loaded: it returned .* {said}"):
+        Host([]).load_file(file)
+
+
 def test_disabled(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """`CTXKIT_DISABLE_PLUGINS` keeps plugins from being imported at all, by name."""
     monkeypatch.setenv("CTXKIT_DISABLE_PLUGINS", "zz_a, zz_c")

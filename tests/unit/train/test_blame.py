@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from ctxkit.errors import CtxkitError, DataError, ExitCode
+from ctxkit.errors import CtxkitError, DataError, DiskError, ExitCode
 from ctxkit.spec import (
     Chunk,
     Context,
@@ -134,19 +135,83 @@ def test_exception_of_a_component_is_one_error(case: str, tmp_path: Path, monkey
     [
         CtxkitError("on purpose", "mend it"),
         KeyboardInterrupt(),
-        SystemExit(3),
+        MemoryError(),
         OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
     ],
-    ids=lambda error: type(error).__name__,
+    ids=lambda error: str(error) or type(error).__name__,
 )
 def test_what_was_raised_on_purpose_passes(
     case: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error that was written for a person, an interrupt and a full disk come through as they are."""
+    """An error that was written for a person, an interrupt, and a full disk or memory come through as they are."""
     monkeypatch.setattr(Fall, "error", error, raising=False)
     with pytest.raises(type(error)) as caught:
         attempt(case, tmp_path)
     assert caught.value is error
+
+
+@pytest.mark.parametrize("case", list(WHERE))
+@pytest.mark.parametrize("code", [0, 3, None])
+def test_component_that_exits(case: str, code: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sys.exit` in a component does not end the command as if it were done."""
+    monkeypatch.setattr(Fall, "error", SystemExit(code), raising=False)
+    with pytest.raises(DataError, match=f"{WHERE[case][1]}: SystemExit: {code}") as caught:
+        attempt(case, tmp_path)
+    assert caught.value.exit_code == ExitCode.DATA
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"), [(errno.EMFILE, "`ulimit -n`"), (errno.ENFILE, "its limit"), (errno.ENOMEM, "no memory left")]
+)
+def test_what_the_system_lacks(number: int, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many open files are named with where they were opened, and with what helps; no author can mend that."""
+    monkeypatch.setattr(Fall, "error", OSError(number, os.strerror(number)), raising=False)
+    with pytest.raises(DataError, match=f"the source fall of .*: OSError: .*{os.strerror(number)}") as caught:
+        attempt("source", tmp_path)
+    assert advice in caught.value.hint
+    assert f"{HERE}:" in caught.value.hint
+    assert "author" not in caught.value.hint
+
+
+def test_used_up_quota_is_said_like_a_full_disk(tmp_path: Path) -> None:
+    """With exit code 6, and what to do."""
+    from ctxkit.train.disk import full_disk_said
+
+    with pytest.raises(DiskError, match="no space is left"), full_disk_said(tmp_path):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+
+class Nested(Texts):
+    """Runs what another component does."""
+
+    kind: Literal["nested"] = "nested"
+    run: ClassVar[Callable[[Context], Iterable[Any]]]
+
+    def build(self, context: Context) -> Iterator[Document]:
+        """Yield what the other one gives."""
+        yield from type(self).run(context)
+
+
+def test_component_within_another_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line of the plugin that raised, and its name, rather than the line that ran it."""
+    inner = OverlapOptions(kind="overlap", length=16).build
+    monkeypatch.setattr(Nested, "run", lambda context: inner(context)([None]), raising=False)
+    with pytest.raises(DataError, match=r"the source nested of .* failed before its first document: ") as caught:
+        prepare(section(Nested()), tmp_path)
+    place, whose = caught.value.hint.removeprefix("it was raised in ").split(" of plugin ")
+    assert "/ctxkit_chunkers/" in place
+    assert whose.startswith("chunkers (ctxkit-longcontext ")
+
+
+def test_component_of_a_file_within_another_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of `--plugin` has no distribution: its line says whose it is."""
+    path = tmp_path / "inner.py"
+    path.write_text("def run(context):\n    yield 1 / 0\n")
+    monkeypatch.setattr(Nested, "run", loaded(path, monkeypatch).run, raising=False)
+    with pytest.raises(DataError, match=r"the source nested of .*: ZeroDivisionError") as caught:
+        prepare(section(Nested()), tmp_path)
+    assert caught.value.hint == f"it was raised in {path}:2; report it to the author"
 
 
 @pytest.mark.parametrize("error", [StopIteration("early"), ValueError()], ids=["StopIteration", "no message"])
@@ -212,16 +277,17 @@ def test_chunker_that_gives_no_chunk(given: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("filters", [TextJudge, TokenJudge])
-def test_filter_that_answers_nonsense(filters: type[Any], tmp_path: Path) -> None:
-    """A filter that returns True instead of a reason is named as wrong, not counted."""
+@pytest.mark.parametrize("answer", [True, "", " "])
+def test_filter_that_answers_nonsense(filters: type[Any], answer: object, tmp_path: Path) -> None:
+    """A filter that returns True, or no word, instead of a reason is named as wrong, not counted."""
 
     class Nodding(filters):
-        """Says yes."""
+        """Says yes, or nothing."""
 
         def build(self, context: Context) -> Callable[[object], object]:
-            return lambda _: True
+            return lambda _: answer
 
-    with pytest.raises(DataError, match=r"the filter .*_judge answered True to document 'text/0'"):
+    with pytest.raises(DataError, match=rf"the filter .*_judge answered {answer!r} to document 'text/0'"):
         prepare(section(GOOD, filters=(Nodding(),)), tmp_path)
 
 
@@ -247,10 +313,16 @@ def test_origin_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """A component of a file, as `--plugin` loads one, is named with the file."""
     path = tmp_path / "mine.py"
     path.write_text("from ctxkit.spec import FilterOptions\n\nclass Mine(FilterOptions):\n    kind: str = 'mine'\n")
-    spec = importlib.util.spec_from_file_location("ctxkit_file_plugin_mine", path)
+    assert origin(loaded(path, monkeypatch).Mine) == str(path)
+
+
+def loaded(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Return a file as a module, as `--plugin` loads it."""
+    name = f"ctxkit_file_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "ctxkit_file_plugin_mine", module)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
     spec.loader.exec_module(module)
-    assert origin(module.Mine) == str(path)
+    return module
