@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -37,6 +38,8 @@ class Blame:
         """Name the component, and where in its work it is: `in build`, `at document 'a.txt'`."""
         self.options, self.place = options, place
         self._foreign: BaseException | None = None
+        # Now: after an error that no more files can be opened, the plugins could not be found.
+        _installed()
 
     def __enter__(self) -> None:
         """Begin."""
@@ -118,11 +121,16 @@ def _passes(error: BaseException) -> bool:
 
 def origin(cls: type[Component]) -> str:
     """Return which plugin brings a component: its name with distribution and version, or else the file."""
-    registry = collect(Host())
+    registry = collect(_installed())
     for (slot, kind), plugin in registry.origins.items():
         if registry.components[slot][kind] is cls:
             return f"plugin {plugin.name} ({plugin.origin})"
     return inspect.getfile(cls)
+
+
+@functools.cache
+def _installed() -> Host:
+    return Host()
 
 
 def _raised_in(cls: type[Component], trace: TracebackType | None) -> str:
@@ -131,7 +139,7 @@ def _raised_in(cls: type[Component], trace: TracebackType | None) -> str:
     A component may be given others as options, and run them itself.
     """
     own, found = _package(cls.__module__), ""
-    plugins = {_package(plugin.module): plugin for plugin in Host().plugins if plugin.module and not plugin.fault}
+    plugins = {_package(plugin.module): plugin for plugin in _installed().plugins if plugin.module and not plugin.fault}
     while trace is not None:
         package = _package(trace.tb_frame.f_globals.get("__name__", ""))
         if package == own or package in plugins or package.startswith(FILE_MODULE):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 from ctxkit.errors import DataError
 from ctxkit.spec import Chunk, EncodedDocument, Span
 from ctxkit.train.ledger import DIFFICULTIES, difficulty
+from ctxkit.train.malformed import WHOLE, malformed
 from ctxkit.train.tokens import renamed
 
 PLACE_BITS = 48
 """An address is the number of a file of ids above so many bits, and a token within it below."""
+
+LARGEST_ID = 1 << 31
+"""Ids are below it: the rows hold them as 32 bits with a sign."""
 
 ReadIds = Callable[[int, int], NDArray[np.int32]]
 """Read ids of a source: from which token on, and how many."""
@@ -53,12 +57,27 @@ class _Known:
     """Of its tokens in the store."""
     length: int
     covered: int = 0
-    """Tokens up to which chunks have covered it."""
+    """Tokens up to which chunks have covered it, but for the gaps."""
+    gaps: list[tuple[int, int]] = field(default_factory=list)
+    """Start and end of what no chunk has before that."""
     kept: int = 0
     """Tokens in chunks, each counted once."""
     dropped: int = 0
     """Tokens that the chunker said it left out."""
     chunks: int = 0
+
+    def cover(self, start: int, end: int) -> int:
+        """Remember that a chunk has tokens `start` to `end`; return how many no chunk had before."""
+        anew = max(end - max(start, self.covered), 0)
+        if start > self.covered:
+            self.gaps.append((self.covered, start))
+        elif self.gaps and start < self.covered:
+            left = [part for gap in self.gaps for part in _without(gap, start, end)]
+            anew += _length(self.gaps) - _length(left)
+            self.gaps = left
+        self.covered = max(self.covered, end)
+        self.kept += anew
+        return anew
 
 
 class SourceChunks:
@@ -113,10 +132,12 @@ class SourceChunks:
         known = self._known.get(name)
         if known is None:
             raise self._wrong(f"left out a part of the document {name!r}, which it was not given")
-        if tokens < 0:
-            raise self._wrong(f"left out {tokens} tokens of the document {name!r}")
+        if not isinstance(tokens, WHOLE) or tokens < 0:
+            raise self._wrong(f"left out {tokens!r} tokens of the document {name!r}")
+        if not isinstance(reason, str) or not reason.strip():
+            raise self._wrong(f"left out a part of the document {name!r} for the reason {reason!r}, which says nothing")
         known.dropped += int(tokens)
-        self.dropped[str(reason)] += int(tokens)
+        self.dropped[reason] += int(tokens)
         self._balance(name, known)
 
     def finish(self, *, unread: bool) -> None:
@@ -141,8 +162,8 @@ class SourceChunks:
             DataError: it names documents or tokens that are not there, holds other tokens than its spans, or those
                 that were said to be left out.
         """
-        if not isinstance(chunk, Chunk) or not isinstance(chunk.input_ids, np.ndarray):
-            raise self._wrong("gave something that is no `Chunk` of an array of ids")
+        if fault := malformed(chunk):
+            raise self._wrong(f"gave {fault}")
         length = len(chunk.input_ids)
         if not 0 < length <= self._window:
             raise self._wrong(f"made a chunk of {length} tokens, where 1 to {self._window} are allowed")
@@ -155,9 +176,7 @@ class SourceChunks:
             inserted += self._insert(chunk.input_ids[end:offset])
             self._piece(address(self.source, known.start + span.start), span.end - span.start)
             end = offset + span.end - span.start
-            anew = max(span.end - max(span.start, known.covered), 0)
-            kept, known.kept = kept + anew, known.kept + anew
-            known.covered = max(known.covered, span.end)
+            kept += known.cover(span.start, span.end)
             self._balance(span.document_id, known)
             band = max(band, known.length)
         inserted += self._insert(chunk.input_ids[end:])
@@ -186,8 +205,9 @@ class SourceChunks:
 
     def _insert(self, ids: NDArray[np.int32]) -> int:
         if len(ids):
-            if int(ids.min()) < 0:
-                raise self._wrong(f"inserts a token of id {int(ids.min())}")
+            for value in (int(ids.min()), int(ids.max())):
+                if not 0 <= value < LARGEST_ID:
+                    raise self._wrong(f"inserts a token of id {value}")
             self._piece(self._inserted.place(ids), len(ids))
         return len(ids)
 
@@ -207,6 +227,16 @@ class SourceChunks:
 
     def _wrong(self, what: str) -> DataError:
         return DataError(f"the chunker {self._chunker} {what}", "this is a fault of the plugin that brings it")
+
+
+def _without(stretch: tuple[int, int], start: int, end: int) -> list[tuple[int, int]]:
+    """Return what is left of a stretch outside of `start` to `end`."""
+    parts = [(stretch[0], min(stretch[1], start)), (max(stretch[0], end), stretch[1])]
+    return [part for part in parts if part[0] < part[1]]
+
+
+def _length(stretches: list[tuple[int, int]]) -> int:
+    return sum(end - start for start, end in stretches)
 
 
 def _merged(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -172,6 +173,28 @@ def test_what_the_system_lacks(number: int, advice: str, tmp_path: Path, monkeyp
     assert advice in caught.value.hint
     assert f"{HERE}:" in caught.value.hint
     assert "author" not in caught.value.hint
+
+
+def test_source_that_leaks_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no file left to open, the plugins cannot be looked for any more; the source is named all the same."""
+    limits, held = resource.getrlimit(resource.RLIMIT_NOFILE), []
+
+    def leak(_: Context) -> Iterator[Document]:
+        yield Document("x" * 30, "first.txt")
+        held.append(os.open(os.devnull, os.O_RDONLY))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (held[0] + 5, limits[1]))
+        while True:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+
+    monkeypatch.setattr(Nested, "run", leak, raising=False)
+    try:
+        with pytest.raises(DataError, match=r"the source nested of .* failed after document 'first.txt'"):
+            prepare(section(Nested()), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for file in held:
+            os.close(file)
+    assert held
 
 
 def test_used_up_quota_is_said_like_a_full_disk(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ctxkit.errors import DataError
 from ctxkit.spec import Chunk, Context, EncodedDocument, Span
@@ -56,6 +60,10 @@ LIES: dict[str, tuple[Callable[[EncodedDocument], Chunk], str]] = {
     "mask before the start": (lambda d: cut(d, 0, 10, masked=((-1, 3),)), "masks tokens -1 to 3"),
     "context longer than the chunk": (lambda d: cut(d, 0, 10, context_length=11), "masks tokens 0 to 11"),
     "inserted id below 0": (lambda _: Chunk(np.array([3, -1], dtype=np.int32), ()), "inserts a token of id -1"),
+    "inserted id beyond 32 bits": (
+        lambda _: Chunk(np.array([3, 1 << 31]), ()),
+        "inserts a token of id 2147483648",
+    ),
     "longer than its length": (
         lambda _: Chunk(np.zeros(17, dtype=np.int32), ()),
         "made a chunk of 17 tokens, where 1 to 16 are allowed",
@@ -84,6 +92,80 @@ def test_chunker_that_lies_is_named(lie: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"the chunker scripted .*{said}") as caught:
         prepare(section(Texts(lengths=(14,)), chunker=chunker(make)), tmp_path)
     assert "plugin" in caught.value.hint
+
+
+SPANS = "where a `Span` of a document's id and whole numbers is wanted"
+MASKS = "where pairs of whole numbers are wanted"
+IDS = "where whole numbers in a row are wanted"
+MALFORMED: dict[str, tuple[Callable[[EncodedDocument], object], str]] = {
+    "span as a tuple": (
+        lambda d: Chunk(d.input_ids, ((d.document.id, 0, 15),)),
+        f"span ('text/0', 0, 15), {SPANS}",
+    ),
+    "no spans": (lambda d: Chunk(d.input_ids, None), "spans None, where a tuple is wanted"),
+    "end that is no whole number": (lambda d: Chunk(d.input_ids, (Span(d.document.id, 0, 15.0),)), SPANS),
+    "start that is a text": (lambda d: Chunk(d.input_ids, (Span(d.document.id, "0", 15),)), SPANS),
+    "offset that is a text": (lambda d: Chunk(d.input_ids, (Span(d.document.id, 0, 15, "a"),)), SPANS),
+    "id that has no hash": (lambda d: Chunk(d.input_ids, (Span(["x"], 0, 15),)), "span Span(document_id=['x'], "),
+    "no masks": (lambda d: cut(d, 0, 15, masked=None), f"masked=None, {MASKS}"),
+    "mask of texts": (lambda d: cut(d, 0, 15, masked=((0, "a"),)), f"masked=((0, 'a'),), {MASKS}"),
+    "mask that is no pair": (lambda d: cut(d, 0, 15, masked=((0, 1, 2),)), f"masked=((0, 1, 2),), {MASKS}"),
+    "mask of numbers alone": (lambda d: cut(d, 0, 15, masked=(0, 1)), f"masked=(0, 1), {MASKS}"),
+    "context that is a text": (lambda d: cut(d, 0, 15, context_length="q"), "context_length='q', where a whole number"),
+    "reach that is nothing": (lambda d: cut(d, 0, 15, reach=None), "reach=None, where a whole number is wanted"),
+    "ids without a row": (lambda _: Chunk(np.array(3), ()), f"ids of shape () and type int64, {IDS}"),
+    "ids in two rows": (lambda d: Chunk(d.input_ids[None], ()), f"ids of shape (1, 15) and type int32, {IDS}"),
+    "ids that are objects": (lambda _: Chunk(np.array([None]), ()), f"ids of shape (1,) and type object, {IDS}"),
+    "ids with a point": (
+        lambda d: Chunk(d.input_ids.astype(float), (Span(d.document.id, 0, 15),)),
+        f"ids of shape (15,) and type float64, {IDS}",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", list(MALFORMED))
+def test_malformed_chunk_is_named(case: str, tmp_path: Path) -> None:
+    """What the types forbid is one error that names the chunker and what it gave, not a fault of ours."""
+    make, message = MALFORMED[case]
+    with pytest.raises(DataError, match=f"the chunker scripted gave .*{re.escape(message)}") as caught:
+        prepare(section(Texts(lengths=(14,)), chunker=chunker(make)), tmp_path)
+    assert "plugin" in caught.value.hint
+
+
+def test_numbers_of_numpy_are_whole(tmp_path: Path) -> None:
+    """Places that come out of an array are as good as others, and so are lists for tuples."""
+
+    def made(document: EncodedDocument) -> Chunk:
+        zero, four, end = np.array([0, 4, 15])
+        return Chunk(document.input_ids, [Span(document.document.id, zero, end, zero)], zero, [[zero, four]], end)
+
+    (ledger,) = prepare(section(Texts(lengths=(14, 14)), chunker=chunker(made)), tmp_path).manifest["sources"]
+    assert (ledger["tokens_kept"], ledger["tokens_masked"]) == (30, 8)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "reason", "message"),
+    [
+        ("5", "cut off", "left out '5' tokens of the document 'text/0'"),
+        (1.9, "cut off", "left out 1.9 tokens of the document 'text/0'"),
+        (5, None, "left out a part of the document 'text/0' for the reason None, which says nothing"),
+        (5, " ", "left out a part of the document 'text/0' for the reason ' ', which says nothing"),
+    ],
+)
+def test_drop_that_says_nothing(tokens: object, reason: object, message: str, tmp_path: Path) -> None:
+    """How many tokens are whole numbers, and why is words."""
+
+    class Vague(Scripted):
+        """Drops so many for that reason."""
+
+        @staticmethod
+        def made(context: Context, documents: Iterable[EncodedDocument]) -> Iterator[Chunk]:
+            for document in documents:
+                context.dropped(document, tokens, reason)
+                yield cut(document, 0, 10)
+
+    with pytest.raises(DataError, match=f"the chunker scripted {message}"):
+        prepare(section(Texts(lengths=(14,)), chunker=Vague(length=16)), tmp_path)
 
 
 VANISHED: dict[str, tuple[tuple[int, int], str]] = {
@@ -276,6 +358,44 @@ def test_going_back_in_a_document_keeps_nothing_anew() -> None:
     made = collected(*(cut(document, *span) for span in ((0, 10), (2, 6), (8, 12))), documents=(document,))
     assert made.kept.tolist() == [10, 0, 2]
     assert [made.repeated(number) for number in range(3)] == [0, 4, 2]
+
+
+@pytest.mark.parametrize("pieces", list(itertools.permutations([(0, 4), (4, 9), (9, 12), (14, 16)])))
+def test_pieces_of_a_document_in_any_order(pieces: tuple[tuple[int, int], ...]) -> None:
+    """What comes back to a gap is kept anew: each token counts once, whatever the order."""
+    document = encoded(range(16))
+    made = collected(*(cut(document, *piece) for piece in pieces), documents=(document,))
+    assert made.kept.tolist() == [end - start for start, end in pieces]
+    made.drop(document, 2, "cut off")
+    made.finish(unread=False)
+
+
+@given(st.lists(st.tuples(st.integers(0, 15), st.integers(1, 16)).filter(lambda p: p[0] < p[1]), max_size=12))
+def test_each_token_is_kept_once(pieces: list[tuple[int, int]]) -> None:
+    """Against a set of the tokens that were seen, for pieces that overlap in any way."""
+    document = encoded(range(16))
+    made = collected(*(cut(document, *piece) for piece in pieces), documents=(document,))
+    seen: set[int] = set()
+    for (start, end), kept in zip(pieces, made.kept, strict=True):
+        before = len(seen)
+        seen.update(range(start, end))
+        assert kept == len(seen) - before
+
+
+def test_chunker_that_goes_backwards_loses_nothing(tmp_path: Path) -> None:
+    """The end of each document before its beginning: all 72 tokens are kept."""
+
+    class Backwards(Scripted):
+        """Hands on two halves, the second first."""
+
+        @staticmethod
+        def made(_: Context, documents: Iterable[EncodedDocument]) -> Iterator[Chunk]:
+            for document in documents:
+                yield cut(document, 20, len(document.input_ids))
+                yield cut(document, 0, 20)
+
+    (ledger,) = prepare(section(Texts(lengths=(30, 40)), chunker=Backwards(length=32)), tmp_path).manifest["sources"]
+    assert (ledger["tokens_kept"], ledger["tokens_repeated"], ledger["tokens_unused"]) == (72, 0, 0)
 
 
 def test_documents_of_one_id_get_ids_of_their_own() -> None:
