@@ -186,6 +186,9 @@ class SourceDocuments:
         passed = 0
 
         def skipped(document_id: str, reason: str) -> None:
+            if not isinstance(reason, str) or not reason.strip():
+                said = f"the source {self._options.kind} skipped {document_id!r} for the reason {reason!r}"
+                raise DataError(said, "it must say why in words; this is a fault of its plugin")
             if passed >= known and passed % self._reading.shard[1] == self._reading.shard[0]:
                 self.store.leave_out(LeftOut(passed, document_id, reason, "source"))
 

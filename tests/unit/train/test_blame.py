@@ -314,6 +314,19 @@ def test_filter_that_answers_nonsense(filters: type[Any], answer: object, tmp_pa
         prepare(section(GOOD, filters=(Nodding(),)), tmp_path)
 
 
+@pytest.mark.parametrize("reason", [None, ""])
+def test_source_that_skips_without_a_reason(reason: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left out is shown by its reason, so there must be one."""
+
+    def skip(context: Context) -> Iterator[Document]:
+        yield Document("x" * 30, "first.txt")
+        context.skipped("second.txt", reason)
+
+    monkeypatch.setattr(Nested, "run", skip, raising=False)
+    with pytest.raises(DataError, match=f"the source nested skipped 'second.txt' for the reason {reason!r}"):
+        prepare(section(Nested()), tmp_path)
+
+
 def test_filter_that_cannot_be_built() -> None:
     """A failure in `build` is the filter's, too."""
 
