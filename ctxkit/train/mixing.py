@@ -64,7 +64,7 @@ def band_shares(data: DataSection) -> list[float]:
 def quotas(total: float, parts: Mapping[T, float]) -> dict[T, int]:
     """Return the tokens that a total asks of each part by its share: whole, and together the total rounded down."""
     exact = {part: total * share for part, share in parts.items()}
-    made = {part: math.floor(tokens + NOISE) for part, tokens in exact.items()}
+    made = {part: math.floor(tokens) for part, tokens in exact.items()}
     spare = math.floor(total + NOISE) - sum(made.values())
     for part in sorted(parts, key=lambda part: made[part] - exact[part])[:spare]:
         made[part] += 1
