@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ctxkit import layers, reading
 from ctxkit.errors import Fault, RecipeError, said
 from ctxkit.recipe import MODEL, Stage
-from ctxkit.settings import effective, sft_settings
+from ctxkit.settings import accumulation, effective, sft_settings, tokens_per_step
 from ctxkit.sft_fields import lora_fields, sft_fields
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def load(file: Path, registry: Registry, host: Host, sets: tuple[str, ...] = ())
     """
     tree = layers.read(file, sets)
     stages = reading.stage_trees(tree, [])
-    faults = [fault for path, stage in stages for rule in (_train, _lora) for fault in rule(stage, path)]
+    faults = [fault for path, stage, _ in stages for rule in (_train, _lora) for fault in rule(stage, path)]
     try:
         located = reading.build(tree, registry, file)
     except RecipeError as error:
@@ -69,7 +69,7 @@ def load(file: Path, registry: Registry, host: Host, sets: tuple[str, ...] = ())
 
 def warnings(located: Located) -> list[Fault]:
     """Return what is allowed but may be a mistake."""
-    return [fault for stage in located.recipe.stages for fault in _unscaled(located, stage)]
+    return [fault for stage in located.recipe.stages for rule in _NOTES for fault in rule(located, stage)]
 
 
 def original_window(located: Located) -> int | None:
@@ -226,9 +226,21 @@ def _unscaled(located: Located, stage: Stage) -> Iterator[Fault]:
         yield located.fault(stage.name, _longest(stage, length), message, "add `rope`, or `rope: null` for a control")
 
 
+def _uneven(located: Located, stage: Stage) -> Iterator[Fault]:
+    parent = located.recipe.parent(stage)
+    if parent is None or accumulation(located, stage) is None:
+        return
+    before, after = (tokens_per_step(located, each, 1) for each in (parent, stage))
+    if before != after:
+        said = f"stage {stage.name} sees {after:,} tokens a step in each process, and stage {parent.name} {before:,}"
+        hint = "no whole accumulation keeps them; state train.gradient_accumulation_steps in the stage"
+        yield located.fault(stage.name, _longest(stage, stage.data.row_length), said, hint)
+
+
 _LEAST = {
     **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps"), 1),
     **dict.fromkeys(("seed", "data_seed", "learning_rate", "weight_decay", "dataloader_num_workers"), 0),
 }
 """The least value of a field whose mistakes TRL would only find in the middle of a step."""
+_NOTES: tuple[Callable[[Located, Stage], Iterator[Fault]], ...] = (_unscaled, _uneven)
 _RULES: tuple[Callable[[Located], Iterator[Fault]], ...] = (_model, _stages, _lengths, _adapters, _weights, _steps)

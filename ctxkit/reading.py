@@ -29,6 +29,8 @@ class Located:
     stages: dict[str, Node]
     """The merged tree of each stage, by name."""
     file: Path
+    own: dict[str, Node]
+    """What each stage says itself, the sections above it left out, by name."""
 
     def fault(self, stage: str | None, path: tuple[str | int, ...], message: str, hint: str = "") -> Fault:
         """Return a fault at a path, within a stage or, for None, at the top."""
@@ -50,39 +52,43 @@ def build(tree: Node, registry: Registry, file: Path) -> Located:
     head = _validated(Head, head_tree, (), registry, faults)
     stages: list[Stage] = []
     trees: dict[str, Node] = {}
-    for path, merged in stage_trees(tree, faults):
+    own: dict[str, Node] = {}
+    for path, merged, overlay in stage_trees(tree, faults):
         stage = _validated(Stage, merged, path, registry, faults)
         if stage is not None and stage.name in trees:
             origin = merged.value["name"].origin
             faults.append(Fault((*path, "name"), f"two stages are named {stage.name}", "rename one of them", origin))
         elif stage is not None:
             stages.append(stage)
-            trees[stage.name] = merged
+            trees[stage.name], own[stage.name] = merged, overlay
     if faults or head is None:
         raise RecipeError(faults)
     recipe = Recipe(stages=tuple(stages), **{name: getattr(head, name) for name in Head.model_fields})
-    return Located(recipe, head_tree, trees, file)
+    return Located(recipe, head_tree, trees, file, own)
 
 
-def stage_trees(tree: Node, faults: list[Fault]) -> list[tuple[tuple[str | int, ...], Node]]:
-    """Return path and values of each stage, laid over the top of the recipe; add what is wrong with the list itself."""
+def stage_trees(tree: Node, faults: list[Fault]) -> list[tuple[tuple[str | int, ...], Node, Node]]:
+    """Return path, values and own values of each stage; add what is wrong with the list itself.
+
+    The values are its own laid over the top of the recipe.
+    """
     top = Node({key: node for key, node in tree.value.items() if key in OVERLAID}, tree.origin)
     stages = tree.value.get("stages")
     if stages is None:
-        name = tree.value.get("name", Node("train", tree.origin))
-        return [((), merge(top, Node({"name": name}, tree.origin)))]
+        own = Node({"name": tree.value.get("name", Node("train", tree.origin))}, tree.origin)
+        return [((), merge(top, own), own)]
     if not isinstance(stages.value, list) or not stages.value:
         faults.append(Fault(("stages",), "needs a list of stages", "leave it out for a single one", stages.origin))
         return []
     # A section that is no mapping would give way to a stage's own without a word.
-    for key in ("rope", "data", "train"):
+    for key in ("rope", "data", "train", "curriculum"):
         node = top.value.get(key)
         if node is not None and node.value is not None and not isinstance(node.value, dict):
             faults.append(Fault((key,), "needs a mapping of keys to values", origin=node.origin))
-    found: list[tuple[tuple[str | int, ...], Node]] = []
+    found: list[tuple[tuple[str | int, ...], Node, Node]] = []
     for index, item in enumerate(stages.value):
         if isinstance(item.value, dict):
-            found.append((("stages", index), merge(top, item)))
+            found.append((("stages", index), merge(top, item), item))
         else:
             faults.append(Fault(("stages", index), "a stage is a mapping with a `name`", origin=item.origin))
     return found

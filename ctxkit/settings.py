@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from ctxkit.recipe import Stage
 
 
+BATCH = "per_device_train_batch_size"
+ACCUMULATION = "gradient_accumulation_steps"
+
+
 @dataclass(frozen=True)
 class Setting:
     """A value with the reason it is there."""
@@ -41,7 +45,30 @@ def sft_settings(located: Located, stage: Stage) -> dict[str, Setting]:
         added["packing"] = Setting(
             value=True, origin="follows from data.packing.document_mask; the rows are packed already"
         )
+    steps = accumulation(located, stage)
+    if steps is not None:
+        parent = located.recipe.parent(stage)
+        origin = f"follows from stage {parent.name if parent else ''}: the tokens of a step stay the same"
+        stated[ACCUMULATION] = Setting(steps, origin)
     return {**added, **stated}
+
+
+def accumulation(located: Located, stage: Stage) -> int | None:
+    """Return the accumulation that keeps the tokens of a step as they are in the stage before, where rows differ.
+
+    None where the stage states a batch size or an accumulation itself, or nothing changes. Where no whole number keeps
+    them, the next greater one.
+    """
+    parent = located.recipe.parent(stage)
+    own = located.own[stage.name].child("train")
+    if parent is None or (own and any(own.child(key) for key in (BATCH, ACCUMULATION))):
+        return None
+    if parent.data.row_length == stage.data.row_length and accumulation(located, parent) is None:
+        return None
+    settings = sft_settings(located, parent)
+    tokens = effective(settings, BATCH) * effective(settings, ACCUMULATION) * parent.data.row_length
+    row = int(stage.train.get(BATCH, effective({}, BATCH))) * stage.data.row_length
+    return max(-(-int(tokens) // row), 1)
 
 
 def effective(settings: dict[str, Setting], name: str) -> Any:
@@ -55,7 +82,7 @@ def effective(settings: dict[str, Setting], name: str) -> Any:
 def tokens_per_step(located: Located, stage: Stage, num_processes: int) -> int:
     """Return the most tokens that one optimizer step can see: batch x accumulation x processes x chunk length."""
     settings = sft_settings(located, stage)
-    batch = effective(settings, "per_device_train_batch_size") * effective(settings, "gradient_accumulation_steps")
+    batch = effective(settings, BATCH) * effective(settings, ACCUMULATION)
     return int(batch) * num_processes * stage.data.row_length
 
 

@@ -1,0 +1,79 @@
+"""What follows for SFTConfig from the rest of a recipe: the tokens of a step stay the same when rows grow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ctxkit.checks import warnings
+from ctxkit.plan import plan
+from ctxkit.settings import accumulation, sft_settings, tokens_per_step
+
+GROWING = """\
+name: growing
+model: {name_or_path: some/model, original_max_position_embeddings: 4096}
+rope: {kind: yarn, target_length: 32768}
+data:
+  sources: [{kind: files, paths: ["*.txt"]}]
+  chunker: {kind: overlap, length: 4096}
+train: {max_steps: 5, per_device_train_batch_size: 2, gradient_accumulation_steps: 64}
+stages:
+  - {name: 4k}
+  - {name: 8k, data: {chunker: {length: 8192}}}
+  - {name: 8k-again, data: {chunker: {length: 8192}}}
+  - {name: 32k, data: {chunker: {length: 32768}}}
+  - {name: short, data: {chunker: {length: 2048}}}
+"""
+Load = Callable[..., Any]
+
+
+def steps(located: Any) -> dict[str, int]:
+    """Return the accumulation of each stage."""
+    settings = {stage.name: sft_settings(located, stage) for stage in located.recipe.stages}
+    return {name: made["gradient_accumulation_steps"].value for name, made in settings.items()}
+
+
+def test_tokens_of_a_step_stay(load: Load) -> None:
+    """Four times the length, a quarter of the accumulation; a stage of the same length goes on as the one before."""
+    located = load(GROWING)
+    assert steps(located) == {"4k": 64, "8k": 32, "8k-again": 32, "32k": 8, "short": 128}
+    assert {tokens_per_step(located, stage, 1) for stage in located.recipe.stages} == {64 * 2 * 4096}
+    assert warnings(located) == []
+    planned = plan(located)
+    assert {stage["tokens_per_step"] for stage in planned["stages"]} == {64 * 2 * 4096}
+    said = planned["values"]["stages.32k.train.gradient_accumulation_steps"]
+    assert said == {"value": 8, "origin": "follows from stage 8k-again: the tokens of a step stay the same"}
+
+
+@pytest.mark.parametrize("key", ["per_device_train_batch_size", "gradient_accumulation_steps"])
+def test_what_a_stage_states_stays(key: str, load: Load) -> None:
+    """A stage that states a batch size or an accumulation has chosen; one of the same length has what the top says."""
+    located = load(GROWING, f"stages.8k.train.{key}=64")
+    assert accumulation(located, located.recipe.stages[1]) is None
+    assert steps(located)["8k"] == 64
+    tokens = [tokens_per_step(located, stage, 1) for stage in located.recipe.stages]
+    assert tokens[1] == 64 * 8192 * (2 if key.startswith("grad") else 64)
+    assert tokens[2] == tokens[3] == 64 * 2 * 8192
+
+
+def test_stages_of_one_length_inherit(load: Load) -> None:
+    """Where no length changes, the top of the recipe holds for every stage."""
+    located = load(GROWING.replace("length: 8192", "length: 4096").replace("length: 32768", "length: 4096"))
+    assert steps(located) == {"4k": 64, "8k": 64, "8k-again": 64, "32k": 64, "short": 128}
+
+
+def test_what_cannot_be_kept_is_said(load: Load) -> None:
+    """An accumulation of 3/2 there is not: the next greater one is taken, and said."""
+    located = load(GROWING, "train.gradient_accumulation_steps=3")
+    assert steps(located)["8k"] == 2
+    (first, *_) = warnings(located)
+    assert "stage 8k sees 32,768 tokens a step in each process, and stage 4k 24,576" in first.message
+    assert first.dotted == "stages.8k.data.chunker.length"
+
+
+def test_stage_from_the_model_has_no_stage_before(load: Load) -> None:
+    """A control that starts from the model itself takes what the recipe says."""
+    located = load(GROWING, "stages.32k.from=model")
+    assert steps(located)["32k"] == 64
