@@ -74,6 +74,7 @@ PACKAGES = (
 
 HOW = (
     "CPU seconds of the work alone on one thread, every measurement in a fresh process, contenders in turn.",
+    "Whoever reads a history shares one core with the processes that it starts, whose CPU seconds count.",
     "A ratio is other / ctxkit unless said otherwise: the median of all rounds, with the least and the greatest.",
 )
 Contenders = dict[str, tuple[str, dict[str, Any]]]
@@ -293,7 +294,8 @@ def _called(path: Path) -> str:
 
 
 def _one_history(bench: Bench, label: str, path: Path) -> list[Figure]:
-    name, job = f"history ({label})", {"repository": str(path)}
+    # Processes at work at the same moment slow each other down, which says nothing of the work.
+    name, job = f"history ({label})", {"repository": str(path), "one_core": True}
     contenders: Contenders = {
         "ctxkit": ("ctxkit_history", job),
         "git show, whole files": ("shown_history", {**job, "context": WHOLE}),

@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # it may be loaded by its path
 from data_inputs import Corpus, encode
 
 Job = dict[str, Any]
-"""What a task is told; `corpus` and `folder`, an empty one of its own, always."""
+"""What a task is told; `corpus` and `folder`, an empty one of its own, always. With `one_core` it shares one core with
+all that it starts."""
 Work = Callable[[], Any]
 Facts = Callable[[Any], dict[str, Any]]
 """What to report of the outcome of the work; not measured."""
@@ -445,7 +446,10 @@ TASKS: dict[str, Task] = {
 
 def main(name: str, job: str, result: str) -> None:
     """Do one task and write down what it took."""
-    made = measured(TASKS[name], json.loads(Path(job).read_text()))
+    told = json.loads(Path(job).read_text())
+    if told.get("one_core"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    made = measured(TASKS[name], told)
     Path(result).write_text(json.dumps(asdict(made)))
     sys.stdout.flush()
     os._exit(0)  # what libraries do at their end is not of interest
