@@ -77,7 +77,7 @@ class Blame:
         """Yield what the component is given; what fails there is not its fault."""
         try:
             yield from items
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             self._foreign = error
             raise
 

@@ -25,6 +25,7 @@ from ctxkit.spec import (
     Span,
     TokenFilterOptions,
 )
+from ctxkit.train import blame
 from ctxkit.train.blame import Judge, origin
 from ctxkit_chunkers.options import OverlapOptions
 from tests.unit.train.builders import Scripted, Texts, prepare, section
@@ -177,6 +178,7 @@ def test_what_the_system_lacks(number: int, advice: str, tmp_path: Path, monkeyp
 
 def test_source_that_leaks_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With no file left to open, the plugins cannot be looked for any more; the source is named all the same."""
+    blame._installed.cache_clear()
     limits, held = resource.getrlimit(resource.RLIMIT_NOFILE), []
 
     def leak(_: Context) -> Iterator[Document]:
