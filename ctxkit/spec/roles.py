@@ -42,17 +42,27 @@ class RopeFrequencies:
 
 
 class RopeScaler(Protocol):
-    """Change a model config before the weights load, and say which frequencies must come of it."""
+    """Change a model config before the weights load, and say which frequencies must come of it.
+
+    The config that it is called with has the RoPE of the model that the recipe starts with, whatever stages before
+    have done; so a scaler sees one thing alone. Where each layer type has RoPE of its own, `full_attention` is scaled.
+    """
 
     def __call__(self, config: PreTrainedConfig) -> None:
-        """Write complete `rope_parameters` (theta included) and `max_position_embeddings` into the config.
+        """Write complete `rope_parameters` (theta included) and `max_position_embeddings` into a text model's config.
 
         Raises:
             CtxkitError: the architecture cannot take this change, with the reason.
         """
 
-    def frequencies(self, dim: int, rope_theta: float) -> RopeFrequencies:
-        """Return what the rotary buffers of `dim` rotary dimensions must hold; the core compares after loading."""
+    def frequencies(self, dim: int, rope_theta: float, length: int) -> RopeFrequencies:
+        """Return how the model must rotate; the core calls its rotary modules after loading, and compares.
+
+        Args:
+            dim: Rotary dimensions of a head.
+            rope_theta: That of the model that the recipe starts with, before the scaling.
+            length: Tokens of the sequence; some kinds choose their frequencies by it.
+        """
 
 
 class Eval(Protocol):

@@ -35,7 +35,7 @@ def validate_deep(located: Located) -> None:
             sft_config(located, stage, Path(folder))
         lora_config(located, stage)
         if stage.rope is not None:
-            stage.rope.build(context)(copy.deepcopy(config))
+            stage.rope.build(context)(copy.deepcopy(config).get_text_config())
     check_sources(recipe, context)
     say("SFTConfig, the model's config and every source agree")
 

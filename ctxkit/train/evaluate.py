@@ -16,8 +16,9 @@ from ctxkit.identity import used
 from ctxkit.provenance import source_hash
 from ctxkit.rundir import RunDirectory, read_json, write_json
 from ctxkit.spec import Context, EvalOptions, EvalReport, ModelRequest
-from ctxkit.train.model import ExtendedRope, check_rope, make_model
+from ctxkit.train.model import make_model
 from ctxkit.train.progress import say
+from ctxkit.train.rope import ExtendedRope, check_rope
 
 
 def evaluate(

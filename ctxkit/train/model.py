@@ -1,4 +1,4 @@
-"""The model of a stage: its config with RoPE scaled before the weights load, and proof that the scaling arrived."""
+"""The model of a stage: the config of the model that the recipe starts with, and weights for it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -24,19 +22,7 @@ from transformers.utils import logging
 
 from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit.recipe import ModelSection, Recipe, Stage
-from ctxkit.spec import Context, ModelRequest, RopeScaler
-
-RELATIVE_TOLERANCE = 1e-5
-"""float32 buffers against the formula in double precision; transformers' own error is below 1e-6."""
-
-
-@dataclass(frozen=True)
-class ExtendedRope:
-    """The RoPE scaling in force for a stage: its own, or the one its weights were last trained with."""
-
-    scaler: RopeScaler
-    window: int
-    """Tokens."""
+from ctxkit.spec import ModelRequest
 
 
 def base_config(model: ModelSection, tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedConfig:
@@ -105,24 +91,17 @@ def original_window(model: ModelSection, config: PreTrainedConfig) -> int:
     """
     if model.original_max_position_embeddings:
         return model.original_max_position_embeddings
-    rope = getattr(config, "rope_parameters", None) or {}
-    window = rope.get("original_max_position_embeddings") or getattr(config, "max_position_embeddings", None)
-    scaled = rope.get("rope_type", "default") != "default" and "original_max_position_embeddings" not in rope
-    if not window or scaled:
-        scaling = f", which is extended by {rope['rope_type']} scaling," if scaled else ""
+    text = config.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or {}
+    rope = rope.get("full_attention") or rope
+    window = rope.get("original_max_position_embeddings") or getattr(text, "max_position_embeddings", None)
+    # transformers measures the growth of `dynamic` from the window of the config, which is thus the original one
+    holds = rope.get("rope_type", "default") in ("default", "dynamic") or "original_max_position_embeddings" in rope
+    if not window or not holds:
+        scaling = f", which is extended by {rope['rope_type']} scaling," if not holds else ""
         said = f"the model's config{scaling} does not say its pre-training window"
         raise CtxkitError(said, "set model.original_max_position_embeddings", exit_code=ExitCode.RECIPE)
     return int(window)
-
-
-def rope_in_force(recipe: Recipe, stage: Stage, context: Context) -> ExtendedRope | None:
-    """Return the nearest scaling on the way from a stage back to the model, or None for the model's own."""
-    current: Stage | None = stage
-    while current is not None and current.rope is None:
-        current = recipe.parent(current)
-    if current is None or current.rope is None:
-        return None
-    return ExtendedRope(current.rope.build(context), current.rope.window(context.original_max_position_embeddings))
 
 
 def request_model(recipe: Recipe, stage: Stage, weights: Path | None, config: PreTrainedConfig) -> ModelRequest:
@@ -187,31 +166,3 @@ def fit_embeddings(model: PreTrainedModel, added: Sequence[int]) -> None:
     have = int(embeddings.weight.shape[0]) or model.config.get_text_config().vocab_size
     if added and min(added) <= have <= max(added):
         model.resize_token_embeddings(max(added) + 1)
-
-
-def check_rope(model: PreTrainedModel, rope: ExtendedRope | None) -> None:
-    """Compare every rotary buffer of a model with the formula that its recipe asks for.
-
-    Raises:
-        CtxkitError: the model has no rotary embedding, or its frequencies are others than those asked for.
-    """
-    if rope is None:
-        return
-    theta = model.config.rope_parameters["rope_theta"]
-    found = [module for module in model.modules() if type(module).__name__.endswith("RotaryEmbedding")]
-    if not found:
-        raise CtxkitError(f"{type(model).__name__} has no rotary embedding, so its RoPE cannot be scaled")
-    for module in found:
-        rotary: Any = module
-        inv_freq = rotary.inv_freq.detach().to("cpu", torch.float64)
-        asked = rope.scaler.frequencies(2 * len(inv_freq), theta)
-        expected = torch.tensor(asked.inv_freq, dtype=torch.float64)
-        scaling = float(rotary.attention_scaling)
-        same = torch.allclose(inv_freq, expected, rtol=RELATIVE_TOLERANCE, atol=0)
-        if not same or abs(scaling - asked.attention_scaling) > RELATIVE_TOLERANCE * asked.attention_scaling:
-            worst = float(((inv_freq - expected).abs() / expected).max())
-            raise CtxkitError(
-                f"{type(model).__name__} does not have the rotary frequencies that the recipe asks for: they differ by "
-                f"up to {worst:.1e}, and attention scaling is {scaling:.6f} where {asked.attention_scaling:.6f} is due",
-                "nothing was trained; the model class may ignore rope_parameters",
-            )

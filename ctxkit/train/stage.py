@@ -28,9 +28,10 @@ from ctxkit.train import callbacks, checkpoints
 from ctxkit.train.adapter import adapted, lora_config, save_config, with_adapter
 from ctxkit.train.disk import preflight
 from ctxkit.train.evaluate import evaluate, load_saved, on_device
-from ctxkit.train.model import ExtendedRope, check_rope, fit_embeddings, refusal, request_model, rope_in_force
+from ctxkit.train.model import fit_embeddings, refusal, request_model
 from ctxkit.train.prepare import prepare_stage
 from ctxkit.train.progress import say
+from ctxkit.train.rope import ExtendedRope, check_rope, rope_in_force
 from ctxkit.train.rows import Prepared, open_rows
 from ctxkit.train.signals import StopSignal
 from ctxkit.train.tokenizer import added_tokens
@@ -70,7 +71,7 @@ def run_stage(run: Run, stage: Stage) -> None:
     if launch.rank() != 0:
         wait_for(finished)
         return
-    rope = rope_in_force(recipe, stage, context)
+    rope = rope_in_force(recipe, stage, context, run.config)
     attention = recipe.model.attn_implementation
 
     def load() -> PreTrainedModel:
@@ -115,8 +116,8 @@ def _full_model(run: Run, stage: Stage, before: Stage | None, rope: ExtendedRope
     full = run.located.recipe.full(before)
     weights = run.directory.model(full.name) if full else None
     config = AutoConfig.from_pretrained(weights) if weights else copy.deepcopy(run.config)
-    if rope is not None and (stage.rope is not None or full is not before):
-        rope.scaler(config)
+    if rope is not None:
+        rope.apply(config)
     model = _model(run, request_model(run.located.recipe, stage, weights, config))
     check_rope(model, rope)
     return model
@@ -176,7 +177,7 @@ def _trainer(run: Run, stage: Stage, context: Context, args: SFTConfig, prepared
     recipe, directory = run.located.recipe, run.directory
     parent = recipe.parent(stage)
     lora = lora_config(run.located, stage)
-    rope = rope_in_force(recipe, stage, context)
+    rope = rope_in_force(recipe, stage, context, run.config)
     torch.manual_seed(args.seed)
     model = _full_model(run, stage, parent, rope)
     _check_ids(prepared, model.config.get_text_config().vocab_size)

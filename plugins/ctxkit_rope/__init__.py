@@ -1,12 +1,37 @@
-"""RoPE scalers with a closed formula: linear interpolation and YaRN."""
+"""RoPE scalers with a published formula: interpolation, a larger theta, and both by parts."""
 
 from ctxkit.spec import Component, hookimpl
-from ctxkit_rope.options import LinearOptions, YarnOptions
+from ctxkit_rope.longrope_options import LongropeOptions
+from ctxkit_rope.options import (
+    DynamicOptions,
+    LinearOptions,
+    Llama3Options,
+    NtkOptions,
+    ThetaOptions,
+    YarnOptions,
+)
 
-__all__ = ["LinearOptions", "YarnOptions", "ctxkit_components"]
+__all__ = [
+    "DynamicOptions",
+    "LinearOptions",
+    "Llama3Options",
+    "LongropeOptions",
+    "NtkOptions",
+    "ThetaOptions",
+    "YarnOptions",
+    "ctxkit_components",
+]
 
 
 @hookimpl
 def ctxkit_components() -> list[type[Component]]:
     """Return the options classes that this plugin adds to the `rope` slot."""
-    return [LinearOptions, YarnOptions]
+    return [
+        DynamicOptions,
+        LinearOptions,
+        Llama3Options,
+        LongropeOptions,
+        NtkOptions,
+        ThetaOptions,
+        YarnOptions,
+    ]

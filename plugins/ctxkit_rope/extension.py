@@ -1,118 +1,92 @@
-"""The change of a model config that every scaler makes, and the configs that cannot take it."""
+"""What every scaler has in common: the two windows, and the change that it makes in a config."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ctxkit.errors import CtxkitError, ExitCode
+from ctxkit_rope.refusals import (
+    FULL,
+    check_architecture,
+    check_replaceable,
+    check_sliding_window,
+    is_nested,
+    scaled_parameters,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from transformers import PreTrainedConfig
 
-REPLACEABLE = frozenset({"default", "linear", "yarn"})
-"""Types that a scaler may overwrite, since nothing is lost that the original window does not give back."""
-
-UNDERSTOOD = frozenset(
-    {
-        "rope_type",
-        "type",
-        "rope_theta",
-        "partial_rotary_factor",
-        "factor",
-        "original_max_position_embeddings",
-        "attention_factor",
-        "beta_fast",
-        "beta_slow",
-        "truncate",
-    }
-)
-"""Keys of `REPLACEABLE` types: the base model's own are carried over, the extension's are written anew."""
-
-LONGROPE_ONLY = frozenset({"phi3", "phi4_multimodal"})
-"""Model types whose config raises on any rope_type but longrope."""
+    from ctxkit.spec import RopeFrequencies
 
 
-def extend(config: PreTrainedConfig, target_length: int, scaling: Mapping[str, Any]) -> None:
-    """Write complete `rope_parameters` and the window of `target_length` tokens into the config.
+@dataclass(frozen=True, kw_only=True)
+class Extension(ABC):
+    """A scaler towards a longer window."""
 
-    Raises:
-        CtxkitError: the config cannot take the change; it is then left as it was.
-    """
-    rope_type = str(scaling["rope_type"])
-    old = _plain_parameters(config)
-    _check_architecture(config, rope_type)
-    _check_replaceable(old, rope_type)
-    _check_sliding_window(config, target_length)
-    kept = {key: old[key] for key in ("rope_theta", "partial_rotary_factor") if key in old}
-    config.rope_parameters = {**kept, **scaling}
-    original = scaling.get("original_max_position_embeddings")
-    if original is not None and hasattr(config, "original_max_position_embeddings"):
-        # transformers prefers this older, top-level field to the one inside rope_parameters
-        config.original_max_position_embeddings = original
-    config.max_position_embeddings = target_length
+    kind: ClassVar[str]
+    """How a recipe names it."""
+    rope_type: ClassVar[str]
+    """How transformers names what it writes."""
+    replaces: ClassVar[frozenset[str]]
+    """Types that it may overwrite, since the original window and theta give back all that is lost."""
 
+    original_max_position_embeddings: int
+    """The pre-training window in tokens."""
+    target_length: int
+    """The window to reach in tokens."""
 
-def refusal(reason: str, way_out: str) -> CtxkitError:
-    """Return the error that says why a config is refused, and how to go on."""
-    return CtxkitError(reason, way_out, exit_code=ExitCode.RECIPE)
+    @property
+    def factor(self) -> float:
+        """The target window divided by the original one, whatever the config at hand was extended to."""
+        return self.target_length / self.original_max_position_embeddings
 
+    @property
+    def written_window(self) -> int:
+        """What becomes `max_position_embeddings`, in tokens."""
+        return self.target_length
 
-def _plain_parameters(config: PreTrainedConfig) -> Mapping[str, Any]:
-    """Return the one flat dict of RoPE parameters with its theta, or refuse."""
-    name = f"model type '{config.model_type}'"
-    parameters: Mapping[str, Any] = getattr(config, "rope_parameters", None) or {}
-    if not parameters:
-        raise refusal(
-            f"the config of {name} has no rope_parameters, so there is nothing to scale",
-            "choose a text model with rotary position embeddings, or leave out `rope`",
-        )
-    nested = sorted(key for key, value in parameters.items() if isinstance(value, Mapping))
-    if nested:
-        raise refusal(
-            f"the config of {name} has rope_parameters for each layer type ({', '.join(nested)})",
-            "choose a model with one set of rope_parameters for all layers; single layer types are not scaled yet",
-        )
-    if parameters.get("rope_theta") is None:
-        raise refusal(
-            f"the config of {name} has no rope_theta, so its frequencies are unknown",
-            "restore rope_theta inside rope_parameters from the base model; assigning `rope_scaling` deletes it",
-        )
-    return parameters
+    def __call__(self, config: PreTrainedConfig) -> None:
+        """Write complete `rope_parameters` and the window into a config whose weights are not loaded yet.
 
+        Raises:
+            CtxkitError: the config cannot take the change; it is then left as it was.
+        """
+        old = scaled_parameters(config)
+        check_architecture(config, self.kind, self.rope_type)
+        check_replaceable(old, self.kind, self.replaces)
+        check_sliding_window(config, self.target_length)
+        kept = {key: old[key] for key in ("rope_theta", "partial_rotary_factor") if key in old}
+        scaling = {**kept, "rope_type": self.rope_type, **self.scaling(config, old)}
+        config.rope_parameters = {**config.rope_parameters, FULL: scaling} if is_nested(config) else scaling
+        original = scaling.get("original_max_position_embeddings")
+        if original is not None and hasattr(config, "original_max_position_embeddings"):
+            # transformers prefers this older, top-level field to the one inside rope_parameters
+            config.original_max_position_embeddings = original
+        config.max_position_embeddings = self.written_window
 
-def _check_architecture(config: PreTrainedConfig, rope_type: str) -> None:
-    """Refuse model types that fail on anything but longrope."""
-    if config.model_type in LONGROPE_ONLY:
-        raise refusal(
-            f"model type '{config.model_type}' accepts only longrope, not {rope_type}",
-            "choose another model, or one of its releases whose window is long already",
-        )
+    @abstractmethod
+    def scaling(self, config: PreTrainedConfig, old: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of the rope_type for a config whose parameters are `old`.
 
+        Raises:
+            CtxkitError: this kind cannot scale this model.
+        """
 
-def _check_replaceable(old: Mapping[str, Any], rope_type: str) -> None:
-    """Refuse to overwrite what the original window and theta cannot restore."""
-    old_type = old.get("rope_type", "default")
-    if old_type not in REPLACEABLE:
-        raise refusal(
-            f"the model is already scaled by rope_type '{old_type}', and {rope_type} would silently undo it",
-            "start from the base model before that extension, or leave out `rope`",
-        )
-    unknown = sorted(key for key, value in old.items() if key not in UNDERSTOOD and value)
-    if unknown:
-        raise refusal(
-            f"the model's rope_parameters hold {', '.join(unknown)}, which {rope_type} would silently drop",
-            "start from a base model without them, or leave out `rope`",
-        )
+    @abstractmethod
+    def frequencies(self, dim: int, rope_theta: float, length: int) -> RopeFrequencies:
+        """Return the frequencies of `dim` rotary dimensions in a sequence of `length` tokens, in double precision."""
 
 
-def _check_sliding_window(config: PreTrainedConfig, target_length: int) -> None:
-    """Refuse attention that cannot see the whole target window."""
-    window = getattr(config, "sliding_window", None)
-    if window is None or getattr(config, "use_sliding_window", None) is False or window >= target_length:
-        return
-    raise refusal(
-        f"the model attends to the last {window} tokens only, fewer than the target window of {target_length}",
-        "sliding-window attention must be lifted first: use a copy of the model with `sliding_window: null` "
-        "(or `use_sliding_window: false`) in its config.json; ctxkit does not lift it yet",
-    )
+def unscaled(dim: int, rope_theta: float) -> tuple[float, ...]:
+    """Return theta ** (-2i / dim) for each pair i of `dim` rotary dimensions."""
+    return tuple(rope_theta ** (-i / dim) for i in range(0, dim, 2))
+
+
+def rotary_dim(config: PreTrainedConfig, parameters: Mapping[str, Any]) -> int:
+    """Return how many dimensions of each head are rotated."""
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(head_dim * (parameters.get("partial_rotary_factor") or 1.0))

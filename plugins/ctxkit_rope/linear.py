@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctxkit.spec import RopeFrequencies
-from ctxkit_rope.extension import extend
+from ctxkit_rope.extension import Extension, unscaled
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from transformers import PreTrainedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearScaler:
+class LinearScaler(Extension):
     """Divide every frequency by the factor, as in equation 4 of Chen et al. 2023 (arXiv 2306.15595)."""
 
-    original_max_position_embeddings: int
-    """The pre-training window in tokens."""
-    target_length: int
-    """The window to reach in tokens."""
+    kind = rope_type = "linear"
+    replaces = frozenset({"default", "linear", "yarn"})
 
-    @property
-    def factor(self) -> float:
-        """The target window divided by the original one, whatever the config at hand was extended to."""
-        return self.target_length / self.original_max_position_embeddings
+    def scaling(self, config: PreTrainedConfig, old: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the factor, which is all that this type has."""
+        return {"factor": self.factor}
 
-    def __call__(self, config: PreTrainedConfig) -> None:
-        """Write the scaling into a config whose weights are not loaded yet.
-
-        Raises:
-            CtxkitError: the architecture cannot take this change.
-        """
-        extend(config, self.target_length, {"rope_type": "linear", "factor": self.factor})
-
-    def frequencies(self, dim: int, rope_theta: float) -> RopeFrequencies:
-        """Return theta ** (-2i / dim) / factor for each pair i of `dim` rotary dimensions."""
-        return RopeFrequencies(tuple(rope_theta ** (-i / dim) / self.factor for i in range(0, dim, 2)))
+    def frequencies(self, dim: int, rope_theta: float, length: int) -> RopeFrequencies:
+        """Return theta ** (-2i / dim) / factor for each pair i, at every length."""
+        return RopeFrequencies(tuple(kept / self.factor for kept in unscaled(dim, rope_theta)))

@@ -57,6 +57,81 @@ class LinearOptions(ExtensionOptions):
         return LinearScaler(original_max_position_embeddings=original, target_length=target)
 
 
+class NtkOptions(ExtensionOptions):
+    """NTK-aware scaling: theta raised so far that the slowest dimension is divided by the factor."""
+
+    kind: Literal["ntk"]
+    """NTK-aware scaling (bloc97 2023); written as a new `rope_theta`, which every server understands."""
+
+    def build(self, context: Context) -> RopeScaler:
+        """Return the scaler for the window that the options and the original window give."""
+        from ctxkit_rope.theta import NtkScaler
+
+        original, target = self.windows(context)
+        return NtkScaler(original_max_position_embeddings=original, target_length=target)
+
+
+class DynamicOptions(ExtensionOptions):
+    """Dynamic NTK: theta raised with the length of each sequence, beyond the original window alone."""
+
+    kind: Literal["dynamic"]
+    """Dynamic NTK scaling (emozilla 2023), for models that are not trained further; `max_position_embeddings` stays the
+    original window, since transformers measures the growth from it."""
+
+    def build(self, context: Context) -> RopeScaler:
+        """Return the scaler for the window that the options and the original window give."""
+        from ctxkit_rope.theta import DynamicScaler
+
+        original, target = self.windows(context)
+        return DynamicScaler(original_max_position_embeddings=original, target_length=target)
+
+
+class ThetaOptions(ExtensionOptions):
+    """Adjusted base frequency (ABF): another theta, stated."""
+
+    kind: Literal["theta"]
+    """A stated theta, as Code Llama and ProLong have it."""
+    rope_theta: float = Field(gt=1)
+    """The new theta; docs/rope.md lists those with published results."""
+
+    def build(self, context: Context) -> RopeScaler:
+        """Return the scaler for the window that the options and the original window give."""
+        from ctxkit_rope.theta import ThetaScaler
+
+        original, target = self.windows(context)
+        return ThetaScaler(original_max_position_embeddings=original, target_length=target, rope_theta=self.rope_theta)
+
+
+class Llama3Options(ExtensionOptions):
+    """Llama 3.1's scaling: fast dimensions kept, slow ones divided by the factor, a ramp between."""
+
+    kind: Literal["llama3"]
+    """The scaling of Llama 3.1 (Meta 2024)."""
+    low_freq_factor: PositiveFloat = 1.0
+    """Turns within the original window up to which a dimension is divided by the factor."""
+    high_freq_factor: PositiveFloat = 4.0
+    """Turns within the original window from which a dimension is kept as it is."""
+
+    @model_validator(mode="after")
+    def _order_ramp(self) -> Self:
+        """Refuse a ramp that runs backwards."""
+        if self.high_freq_factor <= self.low_freq_factor:
+            raise ValueError("high_freq_factor must be greater than low_freq_factor")
+        return self
+
+    def build(self, context: Context) -> RopeScaler:
+        """Return the scaler for the window that the options and the original window give."""
+        from ctxkit_rope.llama3 import Llama3Scaler
+
+        original, target = self.windows(context)
+        return Llama3Scaler(
+            original_max_position_embeddings=original,
+            target_length=target,
+            low_freq_factor=self.low_freq_factor,
+            high_freq_factor=self.high_freq_factor,
+        )
+
+
 class YarnOptions(ExtensionOptions):
     """YaRN: fast dimensions kept, slow ones divided by the factor, a ramp between, and warmer attention."""
 

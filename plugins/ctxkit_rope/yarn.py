@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctxkit.spec import RopeFrequencies
-from ctxkit_rope.extension import extend
+from ctxkit_rope.extension import Extension, unscaled
+from ctxkit_rope.refusals import is_nested, refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from transformers import PreTrainedConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class YarnScaler:
+class YarnScaler(Extension):
     """Keep fast dimensions, divide slow ones by the factor, and ramp between them (Peng et al. 2023, arXiv 2309.00071).
 
     The ramp is linear in the dimension index between whole bounds, as in the authors' reference code
@@ -22,10 +25,9 @@ class YarnScaler:
     equation 18 ramps over turns within the window instead; released checkpoints follow the code, and so does this.
     """
 
-    original_max_position_embeddings: int
-    """The pre-training window in tokens."""
-    target_length: int
-    """The window to reach in tokens."""
+    kind = rope_type = "yarn"
+    replaces = frozenset({"default", "linear", "yarn"})
+
     beta_fast: float = 32.0
     """Turns within the original window from which a dimension is kept."""
     beta_slow: float = 1.0
@@ -35,19 +37,19 @@ class YarnScaler:
     truncate: bool = True
     """Round the ends of the ramp outwards to whole dimensions."""
 
-    @property
-    def factor(self) -> float:
-        """The target window divided by the original one, whatever the config at hand was extended to."""
-        return self.target_length / self.original_max_position_embeddings
-
-    def __call__(self, config: PreTrainedConfig) -> None:
-        """Write the scaling into a config whose weights are not loaded yet.
+    def scaling(self, config: PreTrainedConfig, old: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of the type.
 
         Raises:
-            CtxkitError: the architecture cannot take this change.
+            CtxkitError: transformers would ignore `truncate`.
         """
-        scaling: dict[str, Any] = {
-            "rope_type": "yarn",
+        if not self.truncate and is_nested(config):
+            raise refusal(
+                f"transformers ignores `truncate: false` in model type '{config.model_type}', whose layer types have "
+                "RoPE of their own",
+                "leave out `truncate`",
+            )
+        written: dict[str, Any] = {
             "factor": self.factor,
             "original_max_position_embeddings": self.original_max_position_embeddings,
             "beta_fast": float(self.beta_fast),
@@ -56,15 +58,14 @@ class YarnScaler:
         }
         if self.attention_factor is not None:
             # left out otherwise: some servers read another name for it, and all agree on the default
-            scaling["attention_factor"] = float(self.attention_factor)
-        extend(config, self.target_length, scaling)
+            written["attention_factor"] = float(self.attention_factor)
+        return written
 
-    def frequencies(self, dim: int, rope_theta: float) -> RopeFrequencies:
-        """Return the blend of kept and divided frequencies for `dim` rotary dimensions, and the attention scaling."""
+    def frequencies(self, dim: int, rope_theta: float, length: int) -> RopeFrequencies:
+        """Return the blend of kept and divided frequencies and the attention scaling, at every length."""
         low, high = self._ramp(dim, rope_theta)
         inv_freq = []
-        for pair in range(dim // 2):
-            kept = rope_theta ** (-2 * pair / dim)
+        for pair, kept in enumerate(unscaled(dim, rope_theta)):
             slowness = min(max((pair - low) / (high - low), 0.0), 1.0)
             inv_freq.append(kept * (1 - slowness) + kept / self.factor * slowness)
         return RopeFrequencies(tuple(inv_freq), self._attention_scaling())

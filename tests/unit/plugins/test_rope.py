@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit.spec import Context, RopeScaler
-from ctxkit_rope import LinearOptions, YarnOptions, ctxkit_components
+from ctxkit_rope import LinearOptions, YarnOptions
 from ctxkit_rope.linear import LinearScaler
 from ctxkit_rope.yarn import YarnScaler
 
@@ -60,7 +60,7 @@ def test_linear_follows_the_paper(dim: int, base: float, original: int, target: 
     """Linear frequencies are those of positions shrunk by original / target, and attention is not scaled."""
     scaler = LinearScaler(original_max_position_embeddings=original, target_length=target)
     positions_shrunk = np.exp(-np.log(base) * np.arange(dim // 2) / (dim // 2)) * (original / target)
-    frequencies = scaler.frequencies(dim, base)
+    frequencies = scaler.frequencies(dim, base, target)
     np.testing.assert_allclose(frequencies.inv_freq, positions_shrunk, rtol=1e-13)
     assert frequencies.attention_scaling == 1.0
 
@@ -77,7 +77,7 @@ def test_yarn_follows_the_reference_code(
         original_max_position_embeddings=original, target_length=target, beta_fast=fast, beta_slow=slow, truncate=whole
     )
     expected = numpy_yarn(sizes, fast=fast, slow=slow, whole=whole)
-    frequencies = scaler.frequencies(dim, base)
+    frequencies = scaler.frequencies(dim, base, target)
     np.testing.assert_allclose(frequencies.inv_freq, expected, rtol=1e-12)
     assert frequencies.attention_scaling == pytest.approx(np.log10(target / original) * np.log(10) / 10 + 1)
 
@@ -85,12 +85,12 @@ def test_yarn_follows_the_reference_code(
 def test_linear_by_hand() -> None:
     """With 4 dimensions, theta 10,000 and factor 2 the frequencies are 1/2 and 1/200."""
     scaler = LinearScaler(original_max_position_embeddings=100, target_length=200)
-    assert scaler.frequencies(4, 10_000.0).inv_freq == pytest.approx((0.5, 0.005), rel=1e-15)
+    assert scaler.frequencies(4, 10_000.0, 200).inv_freq == pytest.approx((0.5, 0.005), rel=1e-15)
 
 
 def test_yarn_by_hand() -> None:
     """With 8 dimensions the ramp over 4,096 tokens runs from index 1 (of 1.309) to 3 (of 2.814)."""
-    frequencies = YarnScaler(original_max_position_embeddings=4_096, target_length=16_384).frequencies(8, 10_000.0)
+    frequencies = YarnScaler(original_max_position_embeddings=4_096, target_length=16_384).frequencies(8, 10_000.0, 12)
     assert frequencies.inv_freq == pytest.approx((1, 0.1, 0.01 * (0.5 + 0.5 / 4), 0.001 / 4), rel=1e-14)
     assert frequencies.attention_scaling == pytest.approx(1.138629436, abs=1e-9)
 
@@ -98,12 +98,12 @@ def test_yarn_by_hand() -> None:
 def test_yarn_attention_published() -> None:
     """At factor 16 cos and sin grow by the 1.277259 that the authors' class computes."""
     scaler = YarnScaler(original_max_position_embeddings=4_096, target_length=65_536)
-    assert scaler.frequencies(128, 10_000.0).attention_scaling == pytest.approx(1.277259, abs=5e-7)
+    assert scaler.frequencies(128, 10_000.0, 65_536).attention_scaling == pytest.approx(1.277259, abs=5e-7)
 
 
 def test_yarn_ramp_of_no_width() -> None:
     """A window so short that the ramp has no width still gives finite frequencies: slow ones are interpolated."""
-    frequencies = YarnScaler(original_max_position_embeddings=6, target_length=12).frequencies(8, 10_000.0)
+    frequencies = YarnScaler(original_max_position_embeddings=6, target_length=12).frequencies(8, 10_000.0, 12)
     assert frequencies.inv_freq == pytest.approx((1, 0.05, 0.005, 0.0005))
 
 
@@ -150,7 +150,7 @@ def test_stated_attention_factor() -> None:
     scaler(model)
     assert model.rope_parameters["attention_factor"] == 1.0
     assert isinstance(model.rope_parameters["attention_factor"], float)
-    assert scaler.frequencies(8, 1e4).attention_scaling == 1
+    assert scaler.frequencies(8, 1e4, 512).attention_scaling == 1
 
 
 @both
@@ -165,11 +165,11 @@ def test_extended_again(first: RopeScaler, scaler: RopeScaler) -> None:
     assert vars(twice) == vars(once)
 
 
-NESTED = {"full_attention": {"rope_type": "default", "rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e4}}
+NESTED = {"main": {"rope_type": "default", "rope_theta": 1e6}, "compress": {"rope_theta": 1e4}}
 REFUSED = [
     pytest.param({"model_type": "gpt2", "rope_parameters": None}, "no rope_parameters", id="no rope"),
     pytest.param({"rope_parameters": {}}, "no rope_parameters", id="empty rope"),
-    pytest.param({"model_type": "gemma3_text", "rope_parameters": NESTED}, "full_attention, sliding", id="nested"),
+    pytest.param({"model_type": "deepseek_v4", "rope_parameters": NESTED}, "compress, main, and none", id="nested"),
     pytest.param({"rope_parameters": {"rope_type": "default", "rope_theta": None}}, "no rope_theta", id="theta lost"),
     pytest.param({"model_type": "phi3"}, "only longrope", id="phi3"),
     pytest.param({"sliding_window": 511}, "last 511 tokens", id="sliding"),
@@ -214,11 +214,6 @@ def test_unset_parameters_are_no_loss(scaler: RopeScaler) -> None:
     model = config(rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "mscale": None})
     scaler(model)
     assert "mscale" not in model.rope_parameters
-
-
-def test_components() -> None:
-    """The plugin offers linear and yarn for the rope slot."""
-    assert ctxkit_components() == [LinearOptions, YarnOptions]
 
 
 @pytest.mark.parametrize(
