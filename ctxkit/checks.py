@@ -78,23 +78,57 @@ def original_window(located: Located) -> int | None:
     if model.original_max_position_embeddings:
         return model.original_max_position_embeddings
     stated = (model.config or {}).get("max_position_embeddings")
-    return stated if type(stated) is int and stated > 0 else None
+    return stated if model.name_or_path is None and _is_window(stated) else None
+
+
+def _is_window(stated: object) -> bool:
+    return type(stated) is int and stated > 0
 
 
 def _model(located: Located) -> Iterator[Fault]:
     model, tokenizer = located.recipe.model, located.recipe.tokenizer
-    if (model.name_or_path is None) == (model.config is None):
-        yield located.fault(None, ("model",), "needs `name_or_path` or `config`, and not both")
-    if model.config is not None and "model_type" not in model.config:
-        yield located.fault(None, ("model", "config"), "needs a `model_type`", "such as llama")
-    window = (model.config or {}).get("max_position_embeddings")
-    if window is not None and original_window(located) is None:
-        path = ("model", "config", "max_position_embeddings")
-        yield located.fault(None, path, f"needs a whole number above 0, got {said(window)}", "the window in tokens")
-    if model.config is not None and not (tokenizer.name_or_path or tokenizer.train):
-        yield located.fault(None, ("model", "config"), "a fresh model has no tokenizer", "add a `tokenizer` section")
+    if model.name_or_path is None and model.config is None:
+        yield located.fault(None, ("model",), "needs `name_or_path` or `config`")
+    if model.config is not None:
+        yield from _config_over(located, model.config) if model.name_or_path else _fresh_config(located, model.config)
+        window = model.config.get("max_position_embeddings")
+        if window is not None and not _is_window(window):
+            path = ("model", "config", "max_position_embeddings")
+            yield located.fault(None, path, f"needs a whole number above 0, got {said(window)}", "the window in tokens")
     if tokenizer.name_or_path and tokenizer.train:
         yield located.fault(None, ("tokenizer",), "has `name_or_path` and `train`; one of them")
+
+
+def _fresh_config(located: Located, config: Mapping[str, object]) -> Iterator[Fault]:
+    """Judge the config of a model that is trained from scratch."""
+    tokenizer = located.recipe.tokenizer
+    if "model_type" not in config:
+        yield located.fault(None, ("model", "config"), "needs a `model_type`", "such as llama")
+    if not (tokenizer.name_or_path or tokenizer.train):
+        yield located.fault(None, ("model", "config"), "a fresh model has no tokenizer", "add a `tokenizer` section")
+
+
+def _config_over(located: Located, config: Mapping[str, object]) -> Iterator[Fault]:
+    """Judge fields that are laid over the config of a model with weights."""
+    if "model_type" in config:
+        message = "the weights of `name_or_path` decide on the architecture"
+        hint = "leave it out to change fields of that model's config, or leave `name_or_path` out for a fresh model"
+        yield located.fault(None, ("model", "config", "model_type"), message, hint)
+    for path, rope in _rope_entries(config.get("rope_parameters")):
+        if rope.get("rope_theta") is None:
+            at = ("model", "config", "rope_parameters", *path)
+            message = "has no `rope_theta`, and takes the place of all of the model's own rope_parameters"
+            yield located.fault(None, at, message, "write the rope_theta of the model's config.json too")
+
+
+def _rope_entries(parameters: object) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
+    """Yield the RoPE parameters of each layer type, or those of all layers, with the path to them."""
+    if not isinstance(parameters, dict):
+        return
+    nested = {key: value for key, value in parameters.items() if isinstance(value, dict)}
+    yield from (((key,), value) for key, value in nested.items())
+    if not nested:
+        yield (), parameters
 
 
 def _stages(located: Located) -> Iterator[Fault]:
@@ -179,7 +213,7 @@ def _adapters(located: Located) -> Iterator[Fault]:
             if recipe.model.quantization_config:
                 message = "quantized weights cannot be trained; they need an adapter beside them"
                 yield located.fault(stage.name, ("adapter",), message, "add `adapter`, such as {r: 16}")
-        elif recipe.full(stage) is None and recipe.model.config is not None:
+        elif recipe.full(stage) is None and recipe.model.name_or_path is None:
             message = "a fresh model has no weights that an adapter could be trained beside"
             yield located.fault(stage.name, ("adapter",), message, "train all weights in the first stage")
         elif parent is not None and parent.adapter not in (None, stage.adapter):

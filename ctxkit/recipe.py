@@ -22,14 +22,15 @@ class Section(Options):
 
 
 class ModelSection(Section):
-    """Which model: one with weights (`name_or_path`), or a fresh one (`config`)."""
+    """Which model: one with weights (`name_or_path`), or a fresh one (`config` alone)."""
 
     name_or_path: str | None = None
     """Folder or hub name of a causal language model."""
     revision: str | None = None
     """Commit, branch or tag on the hub."""
     config: Mapping[str, Any] | None = None
-    """Fields of a transformers config with its `model_type`, for a model trained from scratch."""
+    """Fields of a transformers config. Alone and with its `model_type`: for training from scratch. With `name_or_path`:
+    laid over the model's own, such as `sliding_window: null`; each takes the place of the whole value."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     """Type of the weights that are trained, float32 as in TRL; `auto` is the type they were saved in, and weights of 16
     bits lose small updates."""

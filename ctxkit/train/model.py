@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import inspect
 import os
@@ -32,19 +33,41 @@ def base_config(model: ModelSection, tokenizer: PreTrainedTokenizerBase | None) 
         CtxkitError: with exit code 2, if there is no such model or its config is refused.
     """
     try:
-        if model.config is None:
-            config: PreTrainedConfig = AutoConfig.from_pretrained(str(model.name_or_path), revision=model.revision)
-            return config
-        fields: dict[str, Any] = dict(model.config)
-        if tokenizer is not None:
-            fields.setdefault("vocab_size", len(tokenizer))
-            for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-                fields.setdefault(name, getattr(tokenizer, name))
-        config = AutoConfig.for_model(**fields)
+        config = _fresh_config(model, tokenizer) if model.name_or_path is None else _own_config(model)
+        if model.config:
+            _refuse_unknown(model.config, config)
+            config = _laid_over(model, config) if model.name_or_path else config
+    except CtxkitError:
+        raise
     except Exception as error:
         raise CtxkitError(f"model: no config can be made: {refusal(error)}", exit_code=ExitCode.RECIPE) from error
-    _refuse_unknown(model.config, config)
     return config
+
+
+def _own_config(model: ModelSection) -> PreTrainedConfig:
+    config: PreTrainedConfig = AutoConfig.from_pretrained(str(model.name_or_path), revision=model.revision)
+    return config
+
+
+def _fresh_config(model: ModelSection, tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedConfig:
+    fields: dict[str, Any] = dict(model.config or {})
+    if tokenizer is not None:
+        fields.setdefault("vocab_size", len(tokenizer))
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            fields.setdefault(name, getattr(tokenizer, name))
+    config: PreTrainedConfig = AutoConfig.for_model(**fields)
+    return config
+
+
+def _laid_over(model: ModelSection, config: PreTrainedConfig) -> PreTrainedConfig:
+    """Return a model's config made anew with the fields that the recipe states: what follows from them follows."""
+    fields = dict(model.config or {})
+    stored, _ = PreTrainedConfig.get_config_dict(str(model.name_or_path), revision=model.revision)
+    if "rope_parameters" in fields:
+        for legacy in ("rope_scaling", "rope_theta"):  # transformers would prefer them
+            stored.pop(legacy, None)
+    laid: PreTrainedConfig = type(config).from_dict({**stored, **copy.deepcopy(fields)})
+    return laid
 
 
 def _refuse_unknown(stated: Mapping[str, Any], config: PreTrainedConfig) -> None:

@@ -20,6 +20,8 @@ MODEL = "model: {name_or_path: some/model}\n"
 DATA = 'data:\n  sources: [{kind: files, paths: ["*.txt"]}]\n  chunker: {kind: overlap, length: 128}\n'
 FRESH = "model: {config: {model_type: llama, max_position_embeddings: 64}}\ntokenizer: {train: {vocab_size: 300}}\n"
 
+ROPE_KINDS = "known here: dynamic, linear, llama3, longrope, ntk, theta, yarn"
+
 
 def only(found: tuple[Fault, ...]) -> Fault:
     """Return the one fault."""
@@ -32,6 +34,15 @@ def test_minimal_recipe_is_valid(load: Load, minimal: str) -> None:
     located = load(minimal)
     (stage,) = located.recipe.stages
     assert (stage.name, located.recipe.parent(stage), located.recipe.result_stage) == ("demo", None, stage)
+
+
+def test_fields_over_a_model(load: Load) -> None:
+    """Beside a model, `config` needs no model_type, and the model keeps its own tokenizer."""
+    over = "{sliding_window: null, rope_parameters: {rope_theta: 1.0e+4, rope_type: default}}"
+    located = load("name: demo\nmodel: {name_or_path: a, config: " + over + "}\n" + DATA)
+    assert located.recipe.model.config == {
+        "sliding_window": None, "rope_parameters": {"rope_theta": 1e4, "rope_type": "default"},
+    }  # fmt: skip
 
 
 def test_rendered_fault(tmp_path: Path, host: Host, registry: Registry) -> None:
@@ -77,17 +88,17 @@ SINGLE: dict[str, tuple[str, int, int, int, str, str, str]] = {
     ),
     "kind of another slot": (
         "name: demo\nrope: {kind: overlap}\n" + MODEL + DATA,
-        2, 14, 7, "rope.kind", "no rope of kind 'overlap'", "known here: linear, yarn",
+        2, 14, 7, "rope.kind", "no rope of kind 'overlap'", ROPE_KINDS,
     ),
     "kind that is a list": (
         "name: demo\nrope: {kind: [yarn]}\n" + MODEL + DATA,
         2, 14, 6, "rope.kind", "no rope of kind '['yarn']'", "did you mean `yarn`?",
     ),
     "no kind": (
-        "name: demo\nrope: {factor: 4}\n" + MODEL + DATA, 2, 1, 4, "rope", "needs a `kind`", "known here: linear, yarn"
+        "name: demo\nrope: {factor: 4}\n" + MODEL + DATA, 2, 1, 4, "rope", "needs a `kind`", ROPE_KINDS
     ),
     "null kind": (
-        "name: demo\nrope: {kind: }\n" + MODEL + DATA, 2, 1, 4, "rope", "needs a `kind`", "known here: linear, yarn"
+        "name: demo\nrope: {kind: }\n" + MODEL + DATA, 2, 1, 4, "rope", "needs a `kind`", ROPE_KINDS
     ),
     "slot that is no mapping": (
         "name: demo\nrope: yarn\n" + MODEL + DATA, 2, 7, 4, "rope", "needs a mapping with `kind`, got 'yarn'", ""
@@ -193,7 +204,7 @@ SINGLE: dict[str, tuple[str, int, int, int, str, str, str]] = {
     ),
     "a section as a block": (
         "name: demo\nmodel:\n  revision: abc\n" + DATA,
-        2, 1, 5, "model", "needs `name_or_path` or `config`, and not both", "",
+        2, 1, 5, "model", "needs `name_or_path` or `config`", "",
     ),
     "chunks longer than the extended window": (
         "name: demo\nrope: {kind: yarn, factor: 1.5}\n" + FRESH + DATA, 7, 36, 3, "data.chunker.length",
@@ -211,10 +222,24 @@ SINGLE: dict[str, tuple[str, int, int, int, str, str, str]] = {
     ),
     "both a model and a config": (
         "name: demo\nmodel: {name_or_path: a, config: {model_type: llama}}\ntokenizer: {name_or_path: a}\n" + DATA,
-        2, 8, 46, "model", "needs `name_or_path` or `config`, and not both", "",
+        2, 47, 5, "model.config.model_type", "the weights of `name_or_path` decide on the architecture",
+        "leave it out to change fields of that model's config, or leave `name_or_path` out for a fresh model",
     ),
     "neither": (
-        "name: demo\nmodel: {}\n" + DATA, 2, 8, 2, "model", "needs `name_or_path` or `config`, and not both", ""
+        "name: demo\nmodel: {}\n" + DATA, 2, 8, 2, "model", "needs `name_or_path` or `config`", ""
+    ),
+    "RoPE laid over a model without its theta": (
+        "name: demo\nmodel: {name_or_path: a, config: {rope_parameters: {rope_type: default}}}\n" + DATA,
+        2, 52, 20, "model.config.rope_parameters",
+        "has no `rope_theta`, and takes the place of all of the model's own rope_parameters",
+        "write the rope_theta of the model's config.json too",
+    ),
+    "a layer type laid over a model without its theta": (
+        "name: demo\nmodel:\n  name_or_path: a\n  config:\n    rope_parameters:\n"
+        "      full_attention: {rope_theta: 1.0}\n      sliding_attention: {rope_type: default}\n" + DATA,
+        7, 26, 20, "model.config.rope_parameters.sliding_attention",
+        "has no `rope_theta`, and takes the place of all of the model's own rope_parameters",
+        "write the rope_theta of the model's config.json too",
     ),
     "config without model_type": (
         "name: demo\nmodel: {config: {hidden_size: 8}}\ntokenizer: {name_or_path: a}\n" + DATA,
