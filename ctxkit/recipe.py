@@ -7,7 +7,17 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
-from ctxkit.spec import CallbackSlot, ChunkerOptions, ChunkerSlot, EvalSlot, FilterSlot, Options, RopeSlot, SourceSlot
+from ctxkit.spec import (
+    CallbackSlot,
+    ChunkerOptions,
+    ChunkerSlot,
+    CurriculumSlot,
+    EvalSlot,
+    FilterSlot,
+    Options,
+    RopeSlot,
+    SourceSlot,
+)
 
 BYTES = 256
 MODEL = "model"
@@ -186,6 +196,8 @@ class Stage(Section):
     adapter of the stage before it."""
     train: Mapping[str, Any] = Field(default_factory=dict)
     """Fields of TRL's SFTConfig, under their own names."""
+    curriculum: CurriculumSlot | None = None
+    """Which rows are trained when; unset or null, all of them in random order."""
     evals: tuple[EvalSlot, ...] = ()
     """What is measured when it is finished."""
     callbacks: tuple[CallbackSlot, ...] = ()

@@ -50,7 +50,7 @@ def sft_settings(located: Located, stage: Stage) -> dict[str, Setting]:
         parent = located.recipe.parent(stage)
         origin = f"follows from stage {parent.name if parent else ''}: the tokens of a step stay the same"
         stated[ACCUMULATION] = Setting(steps, origin)
-    return {**added, **stated}
+    return {**added, **_logged(stage), **stated, **_served(stage)}
 
 
 def accumulation(located: Located, stage: Stage) -> int | None:
@@ -69,6 +69,23 @@ def accumulation(located: Located, stage: Stage) -> int | None:
     tokens = effective(settings, BATCH) * effective(settings, ACCUMULATION) * parent.data.row_length
     row = int(stage.train.get(BATCH, effective({}, BATCH))) * stage.data.row_length
     return max(-(-int(tokens) // row), 1)
+
+
+def _logged(stage: Stage) -> dict[str, Setting]:
+    """Return what a curriculum needs unless the recipe says otherwise."""
+    if stage.curriculum is None:
+        return {}
+    return {"logging_steps": Setting(1, "follows from curriculum: phases are summed up from the logs of their steps")}
+
+
+def _served(stage: Stage) -> dict[str, Setting]:
+    """Return what makes the trainer serve the rows of a curriculum once, in its order."""
+    if stage.curriculum is None:
+        return {}
+    return {
+        "train_sampling_strategy": Setting("sequential", "follows from curriculum: it decides on the order"),
+        "num_train_epochs": Setting(1, "follows from curriculum: it repeats the rows itself"),
+    }
 
 
 def effective(settings: dict[str, Setting], name: str) -> Any:

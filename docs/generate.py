@@ -47,6 +47,7 @@ PLACES = {
     "filter": "`data.filters`",
     "chunker": "`data.chunker`",
     "rope": "`rope`",
+    "curriculum": "`curriculum`",
     "callback": "`callbacks`",
     "eval": "`evals`",
 }

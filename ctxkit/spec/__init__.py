@@ -1,5 +1,6 @@
 """The contract: all that a plugin may import, beside `ctxkit.errors`. Within a minor version it only grows."""
 
+from ctxkit.spec.curriculum import DIFFICULTIES, Curriculum, Phase, RowTable, TrainingPlan
 from ctxkit.spec.data import Chunk, Document, EncodedDocument, Span
 from ctxkit.spec.events import ModelRequest, RunFinished, RunStarted, StageFinished, TrainerRequest
 from ctxkit.spec.markers import hookimpl
@@ -10,6 +11,8 @@ from ctxkit.spec.options import (
     ChunkerOptions,
     ChunkerSlot,
     Component,
+    CurriculumOptions,
+    CurriculumSlot,
     EvalOptions,
     EvalSlot,
     FilterOptions,
@@ -37,6 +40,7 @@ from ctxkit.spec.roles import (
 
 __all__ = [
     "BY_RULE",
+    "DIFFICULTIES",
     "SLOTS",
     "Callback",
     "CallbackOptions",
@@ -47,6 +51,9 @@ __all__ = [
     "ChunkerSlot",
     "Component",
     "Context",
+    "Curriculum",
+    "CurriculumOptions",
+    "CurriculumSlot",
     "Document",
     "EncodedDocument",
     "Eval",
@@ -59,10 +66,12 @@ __all__ = [
     "Measurement",
     "ModelRequest",
     "Options",
+    "Phase",
     "RopeFrequencies",
     "RopeOptions",
     "RopeScaler",
     "RopeSlot",
+    "RowTable",
     "RunFinished",
     "RunStarted",
     "Sample",
@@ -74,5 +83,6 @@ __all__ = [
     "TokenFilter",
     "TokenFilterOptions",
     "TrainerRequest",
+    "TrainingPlan",
     "hookimpl",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,9 @@ class TrainerRequest:
     callbacks: tuple[Any, ...]
     eval_dataset: Dataset | None = None
     """Rows of the documents that `data.eval` sets aside."""
+    learning_rate: Callable[[int], float] | None = None
+    """What a curriculum multiplies the learning rate by, for each optimizer step from 0; it also decides on the order
+    of the rows, which is that of `train_dataset`."""
 
 
 @dataclass(frozen=True)

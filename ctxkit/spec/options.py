@@ -18,10 +18,11 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from ctxkit.spec.curriculum import Curriculum
 from ctxkit.spec.data import Document
 from ctxkit.spec.roles import Callback, Chunker, Context, Eval, Filter, RopeScaler, TokenFilter
 
-SLOTS = ("source", "filter", "chunker", "rope", "callback", "eval")
+SLOTS = ("source", "filter", "chunker", "rope", "curriculum", "callback", "eval")
 
 
 class Options(BaseModel):
@@ -217,6 +218,28 @@ class RopeOptions(Component):
         )
 
 
+class CurriculumOptions(Component):
+    """Options of a curriculum: which rows are trained when, with which learning rate and window."""
+
+    slot: ClassVar[str] = "curriculum"
+
+    def counts_steps(self) -> bool:
+        """Return whether it says itself how long is trained; `train` then states neither steps nor epochs."""
+        return False
+
+    def windowed(self) -> bool:
+        """Return whether its phases may state a window, which needs `data.packing` with its document mask."""
+        return False
+
+    def outline(self) -> tuple[str, ...]:
+        """Return what can be said of its phases without data, one line each, for `ctxkit plan`."""
+        return ()
+
+    def build(self, context: Context) -> Curriculum:
+        """Return a function from the table of rows and the plan of the training to phases."""
+        raise NotImplementedError
+
+
 class CallbackOptions(Component):
     """Options of a callback: what happens during training, through transformers' own callback interface."""
 
@@ -247,5 +270,6 @@ class EvalOptions(Component):
 SourceSlot = Annotated[SourceOptions, Slot("source")]
 FilterSlot = Annotated[FilterOptions | TokenFilterOptions, Slot("filter")]
 RopeSlot = Annotated[RopeOptions, Slot("rope")]
+CurriculumSlot = Annotated[CurriculumOptions, Slot("curriculum")]
 CallbackSlot = Annotated[CallbackOptions, Slot("callback")]
 EvalSlot = Annotated[EvalOptions, Slot("eval")]

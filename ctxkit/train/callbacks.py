@@ -33,7 +33,7 @@ class Metrics(TrainerCallback):
     ) -> None:
         """Forget what a killed attempt logged after the checkpoint that this one continues from."""
         if state.is_world_process_zero and self._path.exists():
-            lines = [json.loads(line) for line in _whole_lines(self._path)]
+            lines = read_lines(self._path)
             kept = [line for line in lines if line["stage"] != self._stage or line["step"] <= state.global_step]
             text = "".join(json.dumps(line) + "\n" for line in kept)
             temporary = self._path.with_suffix(".tmp")
@@ -195,8 +195,12 @@ class FiniteGuard(TrainerCallback):
 
 def seconds(path: Path, stage: str) -> float:
     """Return how long a stage trained up to its last log, over all attempts."""
-    lines = [json.loads(line) for line in _whole_lines(path)] if path.exists() else []
-    return max((float(line["seconds"]) for line in lines if line["stage"] == stage), default=0.0)
+    return max((float(line["seconds"]) for line in read_lines(path) if line["stage"] == stage), default=0.0)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of metrics, but for a last one that a kill cut short."""
+    return [json.loads(line) for line in _whole_lines(path)] if path.exists() else []
 
 
 def _not_finite(what: str, state: TrainerState) -> NotFiniteError:

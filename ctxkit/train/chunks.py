@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctxkit.errors import DataError
-from ctxkit.spec import Chunk, EncodedDocument, Span
-from ctxkit.train.ledger import DIFFICULTIES, difficulty
+from ctxkit.spec import DIFFICULTIES, Chunk, EncodedDocument, Span
+from ctxkit.train.ledger import difficulty
 from ctxkit.train.malformed import WHOLE, malformed
 from ctxkit.train.tokens import renamed
 

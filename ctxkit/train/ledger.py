@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctxkit.spec import BY_RULE
+from ctxkit.spec import BY_RULE, DIFFICULTIES
 
 SHARES = (0.25, 0.5, 1.0)
 """Parts of the window that a row may fill."""
-DIFFICULTIES = ("easy", "medium", "hard", "very_hard")
 
 
 @dataclass

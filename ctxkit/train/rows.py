@@ -21,11 +21,11 @@ from datasets.arrow_writer import ArrowWriter
 from numpy.typing import NDArray
 
 from ctxkit.rundir import read_sealed, write_sealed
+from ctxkit.spec import DIFFICULTIES
 from ctxkit.train.chunks import PLACE_BITS, Inserted, SourceChunks
-from ctxkit.train.ledger import DIFFICULTIES
 from ctxkit.train.tokens import prefix_digest, read_ids
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever prepared data of an older version must not be read."""
 MASKED = -100
 """The label that no loss counts, as torch and transformers have it."""
@@ -107,7 +107,7 @@ class Split:
 
     def _described(self, row: Sequence[int]) -> dict[str, Any]:
         made: dict[str, Any] = {"starts": [], "counts": [], "masked": [], "seq_lengths": []}
-        length = hardest = 0
+        length = hardest = document = 0
         for number in row:
             source, chunk = self.chosen[number]
             chunks = self.sources[source]
@@ -118,8 +118,9 @@ class Split:
             made["seq_lengths"] += [chunks.lengths[chunk]] if self.document_mask else []
             length += chunks.lengths[chunk]
             hardest = max(hardest, chunks.difficulties[chunk])
+            document = max(document, chunks.bands[chunk])
         first = self.chosen[row[0]][0]
-        return {**made, "length": length, "source": first, "difficulty": DIFFICULTIES[hardest]}
+        return {**made, "length": length, "document": document, "source": first, "difficulty": DIFFICULTIES[hardest]}
 
     @property
     def lengths(self) -> list[int]:
@@ -139,6 +140,7 @@ _TYPES = {
     "masked": pa.list_(pa.int32()),
     "seq_lengths": pa.list_(pa.int32()),
     "length": pa.int32(),
+    "document": pa.int32(),
     "source": pa.int32(),
     "difficulty": pa.string(),
 }

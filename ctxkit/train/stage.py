@@ -24,8 +24,9 @@ from ctxkit.recipe import MODEL, Recipe, Stage
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
 from ctxkit.spec import Context, ModelRequest, StageFinished, TrainerRequest
-from ctxkit.train import callbacks, checkpoints
+from ctxkit.train import callbacks, checkpoints, phase_metrics
 from ctxkit.train.adapter import adapted, lora_config, save_config, with_adapter
+from ctxkit.train.curriculum import Schedule, schedule
 from ctxkit.train.disk import preflight
 from ctxkit.train.evaluate import evaluate, load_saved, on_device
 from ctxkit.train.model import fit_embeddings, refusal, request_model
@@ -136,7 +137,8 @@ def _train(run: Run, stage: Stage, context: Context) -> None:
     # First, because DeepSpeed ZeRO-3 must be known before weights load.
     args = sft_config(run.located, stage, output)
     key, prepared = _prepared(run, stage, context)
-    trainer = _trainer(run, stage, context, args, prepared)
+    served = schedule(stage, prepared.train, args, context) if stage.curriculum else None
+    trainer = _trainer(run, stage, context, args, prepared, served)
     checkpoint = _checkpoint(output, args, key)
     if launch.rank() == 0:
         write_json(output / "begun.json", {"num_processes": args.world_size, "data": key})
@@ -154,6 +156,9 @@ def _train(run: Run, stage: Stage, context: Context) -> None:
     _save(trainer, run.directory, stage)
     if launch.rank() == 0:
         record = {**_record(run, stage, context, trainer), "data": key}
+        if served is not None:
+            phases = phase_metrics.summaries(run.directory.metrics, stage.name)
+            record["curriculum"] = {**served.account(), "phases": phases}
         write_json(run.directory.stage_record(stage.name), record)
 
 
@@ -172,7 +177,9 @@ def _prepared(run: Run, stage: Stage, context: Context) -> tuple[str, Prepared]:
     return key, prepared
 
 
-def _trainer(run: Run, stage: Stage, context: Context, args: SFTConfig, prepared: Prepared) -> SFTTrainer:
+def _trainer(
+    run: Run, stage: Stage, context: Context, args: SFTConfig, prepared: Prepared, served: Schedule | None
+) -> SFTTrainer:
     """Return the trainer around the stage's model, its rotary frequencies checked."""
     recipe, directory = run.located.recipe, run.directory
     parent = recipe.parent(stage)
@@ -190,22 +197,27 @@ def _trainer(run: Run, stage: Stage, context: Context, args: SFTConfig, prepared
     elif earlier is not None:
         model = with_adapter(model, earlier).requires_grad_(requires_grad=True)
     preflight(model, args, directory.path)
-    made = _callbacks(run, stage, context)
+    made = _callbacks(run, stage, context, served)
     request = TrainerRequest(stage.name, model, args, prepared.train, tokenizer, made, prepared.eval)
+    if served is not None:
+        request = replace(request, train_dataset=served.dataset, learning_rate=served.learning_rate)
     try:
         trainer: SFTTrainer = run.host.hook.ctxkit_make_trainer(request=request)
     except Exception as error:
         message = f"the trainer of stage {stage.name} refuses its arguments: {refusal(error)}"
         raise CtxkitError(message, "see `train` in the recipe", exit_code=ExitCode.RECIPE) from error
     quiet(trainer)
+    if served is not None:
+        served.check(trainer.get_total_train_batch_size(args))
     return trainer
 
 
-def _callbacks(run: Run, stage: Stage, context: Context) -> tuple[Any, ...]:
+def _callbacks(run: Run, stage: Stage, context: Context, served: Schedule | None) -> tuple[Any, ...]:
     """Return the core's callbacks, then those that the recipe chose."""
     stages = run.located.recipe.stages
     return (
         callbacks.Metrics(run.directory.metrics, stage.name),
+        *([phase_metrics.PhaseMetrics(run.directory.metrics, stage.name, served)] if served is not None else []),
         callbacks.NothingLeft(),
         callbacks.StopAtStepEnd(run.stop),
         callbacks.FiniteGuard(),  # after whoever asks for a save: it looks at what is about to be saved

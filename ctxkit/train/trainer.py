@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from ctxkit.errors import Fault, RecipeError
+from ctxkit.errors import CtxkitError, ExitCode, Fault, RecipeError
 from ctxkit.reading import Located
 from ctxkit.recipe import Stage
 from ctxkit.settings import sft_settings
@@ -49,6 +51,33 @@ def sft_config(located: Located, stage: Stage, output_dir: Path) -> SFTConfig:
     return config
 
 
+class ScaledTrainer(SFTTrainer):
+    """TRL's trainer, the learning rate of its own schedule multiplied by what a curriculum says of each step."""
+
+    def __init__(self, *args: Any, learning_rate: Callable[[int], float], **kwargs: Any) -> None:
+        """Take the multiplier by optimizer step, from 0, and what SFTTrainer takes."""
+        self._multiplier = learning_rate
+        super().__init__(*args, **kwargs)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> LRScheduler:
+        """Return the schedule of the arguments, multiplied; what it is at a step depends on the step alone.
+
+        Raises:
+            CtxkitError: the schedule is none of a step alone, such as `reduce_lr_on_plateau`.
+        """
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        if not isinstance(scheduler, LambdaLR):
+            said = f"a curriculum cannot change the learning rate of a {type(scheduler).__name__}"
+            raise CtxkitError(said, "choose another train.lr_scheduler_type", exit_code=ExitCode.RECIPE)
+        scaled = [_product(rule, self._multiplier) for rule in scheduler.lr_lambdas]
+        self.lr_scheduler = LambdaLR(scheduler.optimizer, scaled)
+        return self.lr_scheduler
+
+
+def _product(first: Callable[[int], float], second: Callable[[int], float]) -> Callable[[int], float]:
+    return lambda step: first(step) * second(step)
+
+
 class CoreHooks:
     """The core's own answers, asked after every plugin's."""
 
@@ -60,14 +89,17 @@ class CoreHooks:
     @hookimpl(trylast=True)
     def ctxkit_make_trainer(self, request: TrainerRequest) -> SFTTrainer:
         """Make TRL's own trainer."""
-        return SFTTrainer(
-            model=request.model,
-            args=request.args,
-            train_dataset=request.train_dataset,
-            eval_dataset=request.eval_dataset if request.args.eval_strategy != "no" else None,
-            processing_class=request.tokenizer,
-            callbacks=list(request.callbacks),
-        )
+        arguments: dict[str, Any] = {
+            "model": request.model,
+            "args": request.args,
+            "train_dataset": request.train_dataset,
+            "eval_dataset": request.eval_dataset if request.args.eval_strategy != "no" else None,
+            "processing_class": request.tokenizer,
+            "callbacks": list(request.callbacks),
+        }
+        if request.learning_rate is None:
+            return SFTTrainer(**arguments)
+        return ScaledTrainer(**arguments, learning_rate=request.learning_rate)
 
 
 def quiet(trainer: SFTTrainer) -> None:

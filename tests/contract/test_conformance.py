@@ -58,6 +58,12 @@ EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("rope", "ntk"): {"kind": "ntk", "target_length": 256},
     ("rope", "theta"): {"kind": "theta", "target_length": 256, "rope_theta": 8_000_000},
     ("rope", "yarn"): {"kind": "yarn", "target_length": 256, "attention_factor": 1.1},
+    ("curriculum", "grow"): {"kind": "grow", "start": 128, "end": 999, "rule": "sqrt"},
+    ("curriculum", "mixture"): {"kind": "mixture", "bands": [0, 9], "points": [{"at": 0, "shares": [1, 0.5]}]},
+    ("curriculum", "phases"): {
+        "kind": "phases",
+        "phases": [{"name": "a", "epochs": 2, "least": 3, "most": 9, "difficulty": ["easy"], "learning_rate": 0.5}],
+    },
     ("eval", "perplexity"): {"kind": "perplexity", "source": FILES, "lengths": [8, 16]},
     ("eval", "snippet_qa"): {"kind": "snippet_qa", "source": FILES, "lengths": [256, 512], "samples": 3},
     ("eval", "passkey"): {"kind": "passkey", "haystack": FILES, "lengths": [64], "depths": [0, 0.5, 1]},
