@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctxkit import layers, reading
 from ctxkit.errors import Fault, RecipeError, said
@@ -248,6 +248,32 @@ def _steps(located: Located) -> Iterator[Fault]:
             yield located.fault(stage.name, ("train", "save_total_limit"), message, "keep 2 or more")
 
 
+def _curricula(located: Located) -> Iterator[Fault]:
+    """Refuse what a curriculum decides itself, and what would serve other rows than it says."""
+    for stage in located.recipe.stages:
+        if stage.curriculum is None:
+            continue
+        packing = stage.data.packing
+        if stage.curriculum.windowed() and not (packing and packing.document_mask):
+            message = "keeps attention within windows, and only the document mask of packed rows can do that"
+            yield located.fault(stage.name, ("curriculum", "kind"), message, "add `packing: {}` to the data section")
+        for field, (refused, reason) in _BESIDE_CURRICULA.items():
+            if field in stage.train and refused(stage.train[field]):
+                yield located.fault(stage.name, ("train", field), "cannot stand beside a curriculum", reason)
+        if stage.curriculum.counts_steps():
+            yield from _steps_beside(located, stage)
+
+
+def _steps_beside(located: Located, stage: Stage) -> Iterator[Fault]:
+    """Refuse a length of the training where the curriculum says it."""
+    for field in ("max_steps", "num_train_epochs"):
+        value = stage.train.get(field)
+        if isinstance(value, int | float) and value > 0:
+            message = "cannot stand beside a curriculum that says itself how long is trained"
+            hint = "leave it out; where the top of the recipe states it, write -1 here"
+            yield located.fault(stage.name, ("train", field), message, hint)
+
+
 def _unscaled(located: Located, stage: Stage) -> Iterator[Fault]:
     if "rope" in located.stages[stage.name].value and stage.rope is None:
         return  # `rope: null` says that it is meant
@@ -277,4 +303,26 @@ _LEAST = {
 }
 """The least value of a field whose mistakes TRL would only find in the middle of a step."""
 _NOTES: tuple[Callable[[Located, Stage], Iterator[Fault]], ...] = (_unscaled, _uneven)
-_RULES: tuple[Callable[[Located], Iterator[Fault]], ...] = (_model, _stages, _lengths, _adapters, _weights, _steps)
+_BESIDE_CURRICULA: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "train_sampling_strategy": (lambda _: True, "the curriculum decides on the order of the rows"),
+    "ignore_data_skip": (bool, "a stage that was interrupted would begin its phases again"),
+    "auto_find_batch_size": (bool, "phases are counted in steps of so many rows"),
+    "accelerator_config": (
+        lambda value: isinstance(value, dict) and any(value.get(key) for key in ("split_batches", "dispatch_batches")),
+        "leave out split_batches and dispatch_batches, which serve rows in another order",
+    ),
+    "lr_scheduler_type": (
+        lambda value: value in ("reduce_lr_on_plateau", "greedy"),
+        "the learning rate of each phase must follow from the step alone",
+    ),
+}
+"""Fields of SFTConfig beside a curriculum: which of their values are refused, and why."""
+_RULES: tuple[Callable[[Located], Iterator[Fault]], ...] = (
+    _model,
+    _stages,
+    _lengths,
+    _adapters,
+    _weights,
+    _steps,
+    _curricula,
+)

@@ -39,6 +39,10 @@ def render(planned: dict[str, Any]) -> str:
     rows += [[_shown(stage[key]) for key in _COLUMNS] for stage in planned["stages"]]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    for stage in planned["stages"]:
+        if stage["curriculum"]:
+            lines += ["", f"curriculum of stage {stage['name']} ({stage['curriculum']['kind']}):"]
+            lines += [f"  {phase}" for phase in stage["curriculum"]["phases"]]
     lines += ["", f"the outcome is the model of stage {planned['result']}", "", "launch:", f"  {planned['launch']}"]
     lines += ["", "values and where they come from:"]
     shown = [(f"  {key} = {_one_line(value['value'])}", value["origin"]) for key, value in planned["values"].items()]
@@ -65,7 +69,15 @@ def _stage(located: Located, stage: Stage, original: int | None) -> dict[str, An
         "steps": steps if steps > 0 else None,
         "tokens": steps * per_step if steps > 0 else None,
         "seed": seed(stage),
+        "curriculum": _curriculum(stage),
     }
+
+
+def _curriculum(stage: Stage) -> dict[str, Any] | None:
+    """Return what can be said of the phases of a stage before its data is prepared."""
+    if stage.curriculum is None:
+        return None
+    return {"kind": stage.curriculum.kind, "phases": list(stage.curriculum.outline())}
 
 
 def _rope(stage: Stage, original: int | None) -> str | None:

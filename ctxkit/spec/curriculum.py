@@ -41,7 +41,7 @@ class TrainingPlan:
     """Rows that one optimizer step sees, over all processes and accumulated batches."""
     steps: int | None = None
     """`max_steps`; None where epochs count."""
-    epochs: float = 3.0
+    epochs: float = 1.0
     """`num_train_epochs`, which counts where there is no `max_steps`."""
 
     def total_steps(self, rows: int) -> int:

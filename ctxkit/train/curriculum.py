@@ -15,6 +15,7 @@ from trl import SFTConfig
 
 from ctxkit.errors import CtxkitError, DataError, ExitCode
 from ctxkit.recipe import Stage
+from ctxkit.sft_fields import sft_fields
 from ctxkit.spec import DIFFICULTIES, Context, CurriculumOptions, Phase, RowTable, TrainingPlan
 from ctxkit.train.progress import say
 
@@ -128,10 +129,8 @@ def schedule(stage: Stage, rows: Dataset, args: SFTConfig, context: Context) -> 
     if options is None:
         raise ValueError("the stage has no curriculum")
     per_step = args.train_batch_size * args.gradient_accumulation_steps * _readers(args)
-    steps = int(stage.train.get("max_steps") or -1)
-    epochs = float(stage.train.get("num_train_epochs") or TrainingPlan.epochs)
     table = row_table(rows)
-    phases = options.build(context)(table, TrainingPlan(per_step, steps if steps > 0 else None, epochs))
+    phases = options.build(context)(table, _plan(stage, per_step))
     _check(phases, options, len(table))
     made = Schedule(options.kind, rows, table, phases, per_step)
     if not made.steps:
@@ -185,6 +184,13 @@ def split(lengths: Sequence[int], window: int) -> list[int]:
         return list(lengths)
     parts = (divmod(length, window) for length in lengths)
     return [part for whole, rest in parts for part in [*([window] * whole), *([rest] if rest else [])]]
+
+
+def _plan(stage: Stage, rows_per_step: int) -> TrainingPlan:
+    """Return how long a stage trains by what the recipe says, or by TRL's default."""
+    steps = int(stage.train.get("max_steps") or -1)
+    epochs = float(stage.train.get("num_train_epochs") or sft_fields()["num_train_epochs"].default)
+    return TrainingPlan(rows_per_step, steps if steps > 0 else None, epochs)
 
 
 def _readers(args: SFTConfig) -> int:

@@ -107,6 +107,7 @@ def test_plan(load: Load) -> None:
     assert first == {
         "name": "first", "from": "model", "rope": "yarn x2", "window": 128, "chunk_length": 128,
         "tokens_per_step": 3072, "steps": 5, "tokens": 15360, "seed": 8,
+        "curriculum": None,
     }  # fmt: skip
     assert (second["from"], second["rope"], second["window"]) == ("first", "linear x4", 256)
     assert (second["chunk_length"], second["steps"], second["tokens"]) == (256, None, None)
