@@ -221,6 +221,26 @@ def _adapters(located: Located) -> Iterator[Fault]:
             yield located.fault(stage.name, ("adapter",), message, "write the same, or start `from` another stage")
 
 
+def _carried(located: Located) -> Iterator[Fault]:
+    recipe = located.recipe
+    for stage in recipe.stages:
+        parent = recipe.parent(stage)
+        if stage.optimizer != "carry":
+            continue
+        if parent is None:
+            if located.own[stage.name].child("optimizer"):
+                message = "there is no stage before it whose optimizer could be carried on"
+                yield located.fault(stage.name, ("optimizer",), message, "leave it out")
+            continue
+        if parent.adapter != stage.adapter:
+            message = f"stage {parent.name} trains other weights, so its optimizer is of no use here"
+            yield located.fault(stage.name, ("optimizer",), message, "write `optimizer: reset`")
+        optims = [effective(sft_settings(located, each), "optim") for each in (parent, stage)]
+        if optims[0] != optims[1]:
+            message = f"the optimizer that is carried on is {optims[0]}, that of stage {parent.name}"
+            yield located.fault(stage.name, ("train", "optim"), message, "choose the same, or `optimizer: reset`")
+
+
 def _weights(located: Located) -> Iterator[Fault]:
     for stage in located.recipe.stages:
         weighted = [source.weight is not None for source in stage.data.sources]
@@ -322,6 +342,7 @@ _RULES: tuple[Callable[[Located], Iterator[Fault]], ...] = (
     _stages,
     _lengths,
     _adapters,
+    _carried,
     _weights,
     _steps,
     _curricula,

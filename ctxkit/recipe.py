@@ -196,6 +196,9 @@ class Stage(Section):
     adapter of the stage before it."""
     train: Mapping[str, Any] = Field(default_factory=dict)
     """Fields of TRL's SFTConfig, under their own names."""
+    optimizer: Literal["reset", "carry"] = "reset"
+    """Begin with a fresh optimizer, or with the moments that the stage before ended with; learning rates are the
+    stage's own in both cases."""
     curriculum: CurriculumSlot | None = None
     """Which rows are trained when; unset or null, all of them in random order."""
     evals: tuple[EvalSlot, ...] = ()

@@ -7,6 +7,7 @@ import copy
 import gc
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from ctxkit.settings import seed
 from ctxkit.spec import Context, ModelRequest, StageFinished, TrainerRequest
 from ctxkit.train import callbacks, checkpoints, phase_metrics
 from ctxkit.train.adapter import adapted, lora_config, save_config, with_adapter
+from ctxkit.train.carry import CarryOptimizer
 from ctxkit.train.curriculum import Schedule, schedule
 from ctxkit.train.disk import preflight
 from ctxkit.train.evaluate import evaluate, load_saved, on_device
@@ -217,6 +219,7 @@ def _callbacks(run: Run, stage: Stage, context: Context, served: Schedule | None
     stages = run.located.recipe.stages
     return (
         callbacks.Metrics(run.directory.metrics, stage.name),
+        *_carried(run, stage),
         *([phase_metrics.PhaseMetrics(run.directory.metrics, stage.name, served)] if served is not None else []),
         callbacks.NothingLeft(),
         callbacks.StopAtStepEnd(run.stop),
@@ -225,6 +228,13 @@ def _callbacks(run: Run, stage: Stage, context: Context, served: Schedule | None
         callbacks.Progress(f"stage {stages.index(stage) + 1}/{len(stages)} {stage.name}"),
         *(options.build(context) for options in stage.callbacks),
     )
+
+
+def _carried(run: Run, stage: Stage) -> Iterator[CarryOptimizer]:
+    """Yield what loads the optimizer of the stage before, where that is wanted."""
+    parent = run.located.recipe.parent(stage)
+    if stage.optimizer == "carry" and parent is not None:
+        yield CarryOptimizer(parent.name, run.directory.stage(parent.name) / "checkpoints")
 
 
 def _checkpoint(output: Path, args: SFTConfig, data: str) -> Path | None:
