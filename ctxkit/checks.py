@@ -50,7 +50,15 @@ def load(file: Path, registry: Registry, host: Host, sets: tuple[str, ...] = ())
     Raises:
         RecipeError: with every fault that was found.
     """
-    tree = layers.read(file, sets)
+    return checked(layers.read(file, sets), registry, host, file)
+
+
+def checked(tree: Node, registry: Registry, host: Host, file: Path) -> Located:
+    """Build a recipe from its tree, and check it.
+
+    Raises:
+        RecipeError: with every fault that was found.
+    """
     stages = reading.stage_trees(tree, [])
     faults = [fault for path, stage, _ in stages for rule in (_train, _lora) for fault in rule(stage, path)]
     try:

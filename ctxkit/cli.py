@@ -75,18 +75,28 @@ def cli() -> None:
 @click.option(
     "--run-dir", type=click.Path(), callback=_not_empty, help="Where everything is written.  [default: runs/NAME]"
 )
+@click.option(
+    "--rehearse",
+    is_flag=True,
+    help="Run it whole at toy size on the CPU, in about a minute: a small random model of the same architecture, "
+    "short lengths of the same ratios, a few steps.  [run directory: runs/NAME-rehearsal]",
+)
 @SET
 @PLUGIN
-def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:
+def run(recipe: str, run_dir: str | None, rehearse: bool, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:
     """Train, evaluate and report what a recipe says; typed again, continue where it was.
 
     \b
     On one process:    ctxkit run RECIPE
     On several GPUs:   accelerate launch -m ctxkit run RECIPE
+    Mistakes first:    ctxkit run RECIPE --rehearse
     """  # noqa: D301 - click looks for the character
     from ctxkit import commands
 
-    commands.run(recipe, run_dir, sets, plugin_files)
+    if rehearse:
+        commands.rehearse(recipe, run_dir, sets, plugin_files)
+    else:
+        commands.run(recipe, run_dir, sets, plugin_files)
 
 
 @cli.command()

@@ -20,8 +20,9 @@ from ctxkit import plan as plans
 from ctxkit.checks import load, warnings
 from ctxkit.errors import CtxkitError, ExitCode, Fault, Origin, RecipeError, StoppedError
 from ctxkit.host import Host
-from ctxkit.launch import rank
+from ctxkit.launch import alone, rank
 from ctxkit.registry import Registry, collect
+from ctxkit.rehearsal import SUFFIX
 from ctxkit.rundir import RunDirectory
 from ctxkit.schema import recipe_schema
 
@@ -44,10 +45,34 @@ def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: t
 
         run_located(located, host, directory, command=["ctxkit", *sys.argv[1:]])
     if rank() == 0:
-        for _, text in host.ask("ctxkit_report", run_dir=directory.path):
-            if text:
-                click.echo(text)
-        click.echo(f"model:  {directory.model(directory.status()['result'])}")
+        _report(host, directory)
+
+
+def rehearse(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:
+    """Run a recipe whole at toy size, in one process on the CPU, whatever the launcher started."""
+    if rank() != 0:
+        return
+    began = time.monotonic()
+    alone()
+    host, registry = _plugins(plugin_files)
+    located = load(Path(recipe), registry, host, sets)
+    name = located.recipe.name + SUFFIX
+    directory = RunDirectory(Path(run_dir) if run_dir else Path("runs") / name)
+    _warn(located)
+    _say("loading the training libraries ...")
+    from ctxkit.train import rehearse, run_located
+
+    small = rehearse(located, host, registry, directory)
+    run_located(small, host, directory, command=["ctxkit", *sys.argv[1:]])
+    _report(host, directory)
+    _say(f"the rehearsal of {located.recipe.name} passed in {time.monotonic() - began:.0f} s; its figures mean nothing")
+
+
+def _report(host: Host, directory: RunDirectory) -> None:
+    for _, text in host.ask("ctxkit_report", run_dir=directory.path):
+        if text:
+            click.echo(text)
+    click.echo(f"model:  {directory.model(directory.status()['result'])}")
 
 
 @dataclass(frozen=True)

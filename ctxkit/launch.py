@@ -20,6 +20,17 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def alone() -> None:
+    """Make this process one of its own, without a launcher or a GPU; only before the training libraries load."""
+    for name in [name for name in os.environ if name.startswith(_LAUNCHERS)]:
+        del os.environ[name]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_", "ACCELERATE_", "FSDP_")
+"""How the variables begin by which a launcher tells a process of the others."""
+
+
 def launch_line(recipe: str, num_processes: int, config_file: str | None = None, arguments: Sequence[str] = ()) -> str:
     """Return the accelerate line that runs a recipe file, quoted for a shell.
 

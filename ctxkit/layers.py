@@ -92,6 +92,34 @@ def merge(base: Node, over: Node) -> Node:
     return Node(merged, over.origin, over.key_origin)
 
 
+def assigned(root: Node, path: tuple[str, ...], value: Any, origin: Origin) -> Node:
+    """Return a tree with a plain value at a path, mappings on the way made where there are none; None takes it away."""
+    if value is None:
+        return _without(root, path)
+    return _assigned(root, path, _node(value, origin), ".".join(path), origin)
+
+
+def _without(node: Node, path: tuple[str, ...]) -> Node:
+    """Return a tree that lacks what is at a path; the items of a list stay as many as they are."""
+    child = node.child(path[0])
+    if child is None:
+        return node
+    if isinstance(node.value, list):
+        items = [_without(item, path[1:]) if item is child else item for item in node.value]
+        return Node(items, node.origin, node.key_origin)
+    rest = {key: item for key, item in node.value.items() if key != path[0]}
+    kept = {path[0]: _without(child, path[1:])} if len(path) > 1 else {}
+    return Node({**rest, **kept}, node.origin, node.key_origin)
+
+
+def _node(value: Any, origin: Origin) -> Node:
+    if isinstance(value, dict):
+        value = {str(key): _node(child, origin) for key, child in value.items()}
+    elif isinstance(value, list | tuple):
+        value = [_node(child, origin) for child in value]
+    return Node(value, origin, origin)
+
+
 def _read_extended(path: Path, above: tuple[Path, ...], asked: Origin, known: dict[Path, Node]) -> Node:
     """Return a file laid over what it extends; `asked` is the place that names it, `known` holds what was read."""
     text = _text(path, asked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
@@ -17,6 +17,7 @@ from ctxkit.spec import (
     Options,
     RopeSlot,
     SourceSlot,
+    Tokens,
 )
 
 BYTES = 256
@@ -48,7 +49,7 @@ class ModelSection(Section):
     """Attention backend, as `from_pretrained` takes it: sdpa, flash_attention_2, eager, ..."""
     quantization_config: Mapping[str, Any] | None = None
     """Fields of transformers' BitsAndBytesConfig, such as `load_in_4bit`; what is trained then needs an `adapter`."""
-    original_max_position_embeddings: PositiveInt | None = None
+    original_max_position_embeddings: Annotated[PositiveInt, Tokens()] | None = None
     """The window the base model was pre-trained with, in tokens; read from its config unless stated."""
 
 
@@ -93,7 +94,7 @@ class TokenizerSection(Section):
 class LengthBand(Section):
     """A class of documents by length, and how much of the training it makes."""
 
-    least: int = Field(ge=0)
+    least: Annotated[int, Tokens()] = Field(ge=0)
     """Tokens of its shortest document; it reaches up to the next band."""
     share: float = Field(gt=0)
     """Its part of the training tokens, relative to the other bands."""
@@ -104,7 +105,7 @@ class Packing(Section):
 
     document_mask: bool = True
     """Keep attention within each chunk (position ids start anew); otherwise it reaches over the whole row."""
-    length: PositiveInt | None = None
+    length: Annotated[PositiveInt, Tokens()] | None = None
     """Tokens of a row; the chunker's length unless stated."""
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_CHANGES_SHOWN = 10
-PREPARED = {"data", "data.json", "data.html", "tokenizer"}
+PREPARED = {"data", "data.json", "data.html", "tokenizer", "rehearsal"}
 """What may lie in a directory that holds no run yet."""
 PATIENCE_SECONDS = 600
 

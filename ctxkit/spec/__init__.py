@@ -37,6 +37,7 @@ from ctxkit.spec.roles import (
     RopeScaler,
     TokenFilter,
 )
+from ctxkit.spec.sizes import Characters, Documents, Samples, Size, Steps, Tokens
 
 __all__ = [
     "BY_RULE",
@@ -45,6 +46,7 @@ __all__ = [
     "Callback",
     "CallbackOptions",
     "CallbackSlot",
+    "Characters",
     "Chunk",
     "Chunker",
     "ChunkerOptions",
@@ -55,6 +57,7 @@ __all__ = [
     "CurriculumOptions",
     "CurriculumSlot",
     "Document",
+    "Documents",
     "EncodedDocument",
     "Eval",
     "EvalOptions",
@@ -75,13 +78,17 @@ __all__ = [
     "RunFinished",
     "RunStarted",
     "Sample",
+    "Samples",
+    "Size",
     "Slot",
     "SourceOptions",
     "SourceSlot",
     "Span",
     "StageFinished",
+    "Steps",
     "TokenFilter",
     "TokenFilterOptions",
+    "Tokens",
     "TrainerRequest",
     "TrainingPlan",
     "hookimpl",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
@@ -21,6 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from ctxkit.spec.curriculum import Curriculum
 from ctxkit.spec.data import Document
 from ctxkit.spec.roles import Callback, Chunker, Context, Eval, Filter, RopeScaler, TokenFilter
+from ctxkit.spec.sizes import Tokens
 
 SLOTS = ("source", "filter", "chunker", "rope", "curriculum", "callback", "eval")
 
@@ -121,7 +123,7 @@ class ChunkerOptions(Component):
     """Options of a chunker: how documents become training examples."""
 
     slot: ClassVar[str] = "chunker"
-    length: PositiveInt
+    length: Annotated[PositiveInt, Tokens()]
     """Tokens in the longest chunk."""
 
     def special_tokens(self, vocabulary: Container[str]) -> tuple[str, ...]:
@@ -161,6 +163,17 @@ class SourceOptions(Component):
         """Return whether `Context.seed` decides on the documents; one that says no is tokenised once for all seeds."""
         return True
 
+    def remote(self) -> bool:
+        """Return whether it reads from the network; a rehearsal then asks for a `stand_in` if it cannot be reached."""
+        return False
+
+    def stand_in(self, folder: Path, texts: Sequence[str]) -> Mapping[str, Any]:
+        """Write texts to an empty folder in the form that this source reads; return the options that read them there.
+
+        Only asked where `remote` says so; the options are laid over the present ones, and None takes one away.
+        """
+        raise NotImplementedError
+
     def build(self, context: Context) -> Iterable[Document]:
         """Return the documents, in the same order every time for the same seed."""
         raise NotImplementedError
@@ -196,7 +209,7 @@ class RopeOptions(Component):
     slot: ClassVar[str] = "rope"
     factor: float | None = Field(default=None, ge=1, le=100_000)
     """Target window divided by the original window."""
-    target_length: PositiveInt | None = None
+    target_length: Annotated[PositiveInt, Tokens()] | None = None
     """Target window in tokens; the factor follows from it."""
 
     def build(self, context: Context) -> RopeScaler:

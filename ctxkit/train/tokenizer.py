@@ -82,7 +82,17 @@ def _loaded(name: str, revision: str | None) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def byte_tokenizer(training: TokenizerTraining) -> PreTrainedTokenizerFast:
+    """Return a tokenizer whose tokens are the 256 bytes and the special ones."""
+    return _of_texts(training, iter(()))
+
+
 def _trained(training: TokenizerTraining, recipe: Recipe, context: Context) -> PreTrainedTokenizerFast:
+    # With no room for merges there is nothing to learn from the text.
+    return _of_texts(training, _texts(recipe, context) if training.vocab_size > training.smallest else iter(()))
+
+
+def _of_texts(training: TokenizerTraining, texts: Iterator[str]) -> PreTrainedTokenizerFast:
     special = training.special_tokens
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -93,8 +103,6 @@ def _trained(training: TokenizerTraining, recipe: Recipe, context: Context) -> P
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    # With no room for merges there is nothing to learn from the text.
-    texts = _texts(recipe, context) if training.vocab_size > training.smallest else iter(())
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from ctxkit.spec import Context, EvalOptions, SourceSlot
+from ctxkit.spec import Context, EvalOptions, Samples, SourceSlot, Tokens
 
 if TYPE_CHECKING:
     from ctxkit_chunkers.snippet_eval import SnippetQa
 
-Length = Annotated[int, Field(ge=256)]
+Length = Annotated[int, Field(ge=256), Tokens()]
 
 
 class SnippetQaEvalOptions(EvalOptions):
@@ -23,7 +23,7 @@ class SnippetQaEvalOptions(EvalOptions):
     """Held-out files of code; keep them out of every training source."""
     lengths: tuple[Length, ...] = Field(min_length=1)
     """Context lengths in tokens, answer included; each at least 256."""
-    samples: PositiveInt = 50
+    samples: Annotated[PositiveInt, Samples()] = 50
     """Prompts for each length, one question each."""
     batch_size: PositiveInt = 4
     """Prompts measured at once."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from ctxkit.errors import CtxkitError, ExitCode
-from ctxkit.spec import Chunker, ChunkerOptions, Context
+from ctxkit.spec import Chunker, ChunkerOptions, Context, Tokens
 
 
 def _tokens_or_share(value: object) -> object:
@@ -18,7 +18,7 @@ def _tokens_or_share(value: object) -> object:
     raise ValueError("needs a whole number of tokens, or a share of length between 0 and 1")
 
 
-TokenCount = Annotated[int, Field(strict=True, ge=0)]
+TokenCount = Annotated[int, Field(strict=True, ge=0), Tokens()]
 Share = Annotated[float, Field(strict=True, gt=0, lt=1)]
 TokensOrShare = Annotated[TokenCount | Share, BeforeValidator(_tokens_or_share)]
 
@@ -69,7 +69,7 @@ class ParagraphOptions(ChunkerOptions):
     else anywhere; code, on request, between functions and classes."""
     length: int = Field(ge=3)
     """Tokens in the longest chunk; at least 3, so that every document can be cut into chunks of 2 or more."""
-    min_length: int | None = Field(default=None, ge=2)
+    min_length: Annotated[int, Tokens()] | None = Field(default=None, ge=2)
     """Tokens before which no chunk is cut unless its document ends; unset, half of length."""
     code: bool | Literal["auto"] = False
     """Cut code between functions and classes, those at the top level first. The ending of its path tells the language.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
 from ctxkit.errors import CtxkitError, ExitCode
-from ctxkit.spec import Chunker, ChunkerOptions, Context
+from ctxkit.spec import Chunker, ChunkerOptions, Context, Tokens
 from ctxkit_chunkers.layouts import CommitFormat, FileFormat, Layout, commit_layout, file_layout
 from ctxkit_chunkers.options import TokensOrShare
 
@@ -161,7 +161,7 @@ class SnippetQaOptions(ChunkerOptions):
     train_on: Literal["answer", "all"] = "answer"
     """`answer`: the answers alone; all else is masked, and an example without a name to ask for is dropped. `all`:
     everything."""
-    snippet_length: int | None = Field(default=None, ge=16)
+    snippet_length: Annotated[int, Tokens()] | None = Field(default=None, ge=16)
     """Tokens in the longest snippet; longer functions and classes are cut at blank lines. Unset, 1/8 of length, and
     never more than 1/4."""
 

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from ctxkit.spec import Context, EvalOptions, SourceSlot
+from ctxkit.spec import Context, EvalOptions, Samples, SourceSlot, Tokens
 
 if TYPE_CHECKING:
     from ctxkit_evals.passkey import Passkey
     from ctxkit_evals.perplexity import Perplexity
 
-Length = Annotated[int, Field(ge=8)]
+Length = Annotated[int, Field(ge=8), Tokens()]
+PromptLength = Annotated[int, Field(ge=8), Tokens(least=96)]
+"""A prompt of fewer bytes has no room for the needle and question that are the defaults."""
 Depth = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -24,7 +26,7 @@ class PerplexityOptions(EvalOptions):
     """Held-out documents; keep them out of every training source."""
     lengths: tuple[Length, ...] = Field(min_length=1)
     """Context lengths in tokens. For every length the windows end at the same tokens, so the texts are the same."""
-    windows: PositiveInt = 32
+    windows: Annotated[PositiveInt, Samples()] = 32
     """How many, spread over the documents that hold the longest length."""
     batch_size: PositiveInt = 4
     """Windows measured at once."""
@@ -60,11 +62,11 @@ class PasskeyOptions(EvalOptions):
     kind: Literal["passkey"]
     haystack: SourceSlot
     """Held-out documents around the key."""
-    lengths: tuple[Length, ...] = Field(min_length=1)
+    lengths: tuple[PromptLength, ...] = Field(min_length=1)
     """Context lengths in tokens: prompt and answer together are exactly this long."""
     depths: tuple[Depth, ...] = Field(default=(0.0, 0.25, 0.5, 0.75, 1.0), min_length=1)
     """Where in the text the key stands: 0 is the front, 1 is right before the question."""
-    samples: PositiveInt = 20
+    samples: Annotated[PositiveInt, Samples()] = 20
     """Prompts for each length and depth."""
     needle: str = " The pass key is {key}. Remember it. "
     """The sentence that states the key; `{key}` stands for it."""

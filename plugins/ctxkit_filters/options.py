@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ctxkit.spec import Context, Filter, FilterOptions
+from ctxkit.spec import Characters, Context, Filter, FilterOptions
 
 CREDENTIALS = Literal["private_key", "aws", "github", "slack", "google"]
 MARKS = (
@@ -26,9 +26,9 @@ class LengthOptions(FilterOptions):
     """Keep documents of a certain length in characters."""
 
     kind: Literal["length"]
-    min_characters: int = Field(default=1, ge=0)
+    min_characters: Annotated[int, Characters()] = Field(default=1, ge=0)
     """Shorter documents are dropped."""
-    max_characters: int | None = Field(default=None, ge=1)
+    max_characters: Annotated[int, Characters()] | None = Field(default=None, ge=1)
     """Longer documents are dropped; null keeps them all."""
 
     @model_validator(mode="after")

@@ -8,18 +8,18 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from ctxkit.errors import DataError
-from ctxkit.spec import Context, SourceSlot, TokenFilter, TokenFilterOptions
+from ctxkit.spec import Context, SourceSlot, TokenFilter, TokenFilterOptions, Tokens
 
-Tokens = Annotated[int, Field(ge=1, le=4096)]
+Ngram = Annotated[int, Field(ge=1, le=4096)]
 
 
 class TokensOptions(TokenFilterOptions):
     """Keep documents of a certain length in tokens, begin and end tokens included."""
 
     kind: Literal["tokens"]
-    min_tokens: int = Field(default=1, ge=0)
+    min_tokens: Annotated[int, Tokens()] = Field(default=1, ge=0)
     """Shorter documents are dropped."""
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: Annotated[int, Tokens()] | None = Field(default=None, ge=1)
     """Longer documents are dropped; null keeps them all."""
 
     @model_validator(mode="after")
@@ -49,7 +49,7 @@ class RepetitionOptions(TokenFilterOptions):
     the longer that is."""
     max_ratio: float = Field(default=0.2, ge=0, le=1)
     """Of method `ngrams`: the largest share of repeated n-grams that a kept document has."""
-    ngram: Tokens = 50
+    ngram: Ngram = 50
     """Of method `ngrams`: tokens of an n-gram."""
     window: PositiveInt = 50
     """Of method `window`: tokens of a window."""
@@ -97,7 +97,7 @@ class NearDuplicatesOptions(TokenFilterOptions):
     """The Jaccard similarity of two documents' n-grams, shared ones divided by all, from which the second goes."""
     num_perm: int = Field(default=128, ge=16, le=1024)
     """Values in the signature of a document; the similarity is estimated within about 1 / sqrt(num_perm)."""
-    ngram: Tokens = 5
+    ngram: Ngram = 5
     """Tokens of an n-gram."""
 
     def build(self, context: Context) -> TokenFilter:
@@ -117,7 +117,7 @@ class LeakageOptions(TokenFilterOptions):
     kind: Literal["leakage"]
     against: tuple[SourceSlot, ...] = Field(min_length=1)
     """Where the documents come from that must not be trained on: benchmarks, the sources of evals."""
-    ngram: Tokens = 13
+    ngram: Ngram = 13
     """Tokens of an n-gram. Held-out documents with fewer cannot be looked for, and are counted as skipped."""
     max_matches: int = Field(default=0, ge=0)
     """A document is kept if at most so many of its n-grams are held out,"""

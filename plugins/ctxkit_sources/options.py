@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from ctxkit.spec import Context, Document, SourceOptions, SourceSlot
+from ctxkit.spec import Characters, Context, Document, Documents, SourceOptions, SourceSlot
 from ctxkit_sources.locating import LOADERS, check_path, is_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ctxkit_sources.files import Files
     from ctxkit_sources.hub import Hub
 
@@ -165,6 +167,18 @@ class HubOptions(SourceOptions):
         """Return whether the order is drawn."""
         return self.shuffle
 
+    def remote(self) -> bool:
+        """Return whether the dataset is on the hub."""
+        return not self._is_local()
+
+    def stand_in(self, folder: Path, texts: Sequence[str]) -> Mapping[str, Any]:
+        """Write the texts as JSON lines with the columns that are read here."""
+        from ctxkit_sources.standing_in import write_rows
+
+        file = write_rows(folder, texts, self.text_column, self.messages_column, self.id_column)
+        local = {"path": "json", "data_files": str(file), "split": "train"}
+        return {**local, "name": None, "revision": None, "sample_by": None}
+
     def build(self, context: Context) -> Iterable[Document]:
         """Return one document a row; what is left out is reported."""
         return self._hub(context)
@@ -201,9 +215,9 @@ class KeyRecallOptions(SourceOptions):
     kind: Literal["key_recall"]
     haystack: SourceSlot
     """The source whose text surrounds the keys."""
-    documents: PositiveInt
+    documents: Annotated[PositiveInt, Documents()]
     """How many to make."""
-    length: PositiveInt
+    length: Annotated[PositiveInt, Characters()]
     """Characters of each document."""
     mentions: int = Field(default=4, ge=2)
     """How often the key is stated in each; every statement after the first can be recalled."""
@@ -237,9 +251,9 @@ class RepeatsOptions(SourceOptions):
     """Random segments repeated to the end: the quickest teacher of the attention that copies (induction heads)."""
 
     kind: Literal["repeats"]
-    documents: PositiveInt
+    documents: Annotated[PositiveInt, Documents()]
     """How many to make."""
-    length: PositiveInt
+    length: Annotated[PositiveInt, Characters()]
     """Characters of each document."""
     min_period: PositiveInt = 4
     """Characters of the shortest segment."""
