@@ -1,6 +1,6 @@
 """Checks that a plugin's own tests can run: what the core expects of every component, in one call each.
 
-    from ctxkit.testing import check_chunker, check_options
+    from ctxkit.testing import check_chunker, check_curriculum, check_options
 
     def test_options():
         check_options(ShoutOptions, {"kind": "shout", "length": 8})
@@ -26,7 +26,7 @@ from ctxkit.registry import collect, malformed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ctxkit.spec import Chunk, Chunker, Component, EncodedDocument
+    from ctxkit.spec import Chunk, Chunker, Component, Curriculum, EncodedDocument, Phase, RowTable, TrainingPlan
 
 HEAVY = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "numpy", "pandas", "pyarrow")
 """Packages that a module of options must not import: every command reads it, and must answer at once."""
@@ -122,6 +122,46 @@ def check_chunker(
     _expect([d.input_ids.tolist() for d in documents] == before, "the chunker changed the ids of its documents")
     again = [_shape(chunk) for chunk in chunker(document for document in documents)]
     _expect(again == [_shape(chunk) for chunk in chunks], "the same documents gave other chunks the second time")
+
+
+def check_curriculum(curriculum: Curriculum, rows: RowTable, plan: TrainingPlan) -> None:
+    """Check what holds for every curriculum.
+
+    It makes phases; each names rows that are there, for a whole number of optimizer steps, with a learning rate above
+    0 and a window of 2 tokens or more; the table is not changed; the same rows and plan give the same phases.
+
+    Args:
+        curriculum: What the `build` of the options returns.
+        rows: Of lengths that differ; try tables with fewer rows than a step has.
+        plan: How long is trained.
+
+    Raises:
+        AssertionError: with the first expectation that is not met.
+    """
+    before = [getattr(rows, name).copy() for name in rows.__dataclass_fields__]
+    phases = list(curriculum(rows, plan))
+    _expect(bool(phases), "the curriculum has no phase")
+    for phase in phases:
+        _check_phase(phase, len(rows), plan.rows_per_step)
+    columns = zip(before, (getattr(rows, name) for name in rows.__dataclass_fields__), strict=True)
+    _expect(all((old == new).all() for old, new in columns), "the curriculum changed the table of rows")
+    again = [_phase_shape(phase) for phase in curriculum(rows, plan)]
+    _expect(again == [_phase_shape(phase) for phase in phases], "the same rows gave other phases the second time")
+
+
+def _check_phase(phase: Phase, rows: int, rows_per_step: int) -> None:
+    order, name = phase.order, f"phase {phase.name}"
+    _expect(order.ndim == 1 and order.dtype.kind in "iu", f"{name} has an order that is no list of whole numbers")
+    _expect(len(order) > 0, f"{name} has no rows; leave it out")
+    within = 0 <= int(order.min()) <= int(order.max()) < rows
+    _expect(within, f"{name} names rows {order.min()} to {order.max()}, and there are {rows}")
+    _expect(len(order) % rows_per_step == 0, f"{name} has {len(order)} rows, no whole steps of {rows_per_step}")
+    _expect(0 < phase.learning_rate < float("inf"), f"{name} multiplies the learning rate by {phase.learning_rate}")
+    _expect(phase.window is None or phase.window >= 2, f"{name} has a window of {phase.window} tokens")
+
+
+def _phase_shape(phase: Phase) -> tuple[object, ...]:
+    return phase.name, phase.epoch, phase.learning_rate, phase.window, phase.order.tolist()
 
 
 def _expect(met: bool, message: str) -> None:  # noqa: FBT001

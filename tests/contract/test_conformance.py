@@ -24,9 +24,12 @@ from ctxkit.spec import (
     Document,
     EncodedDocument,
     FilterOptions,
+    Phase,
+    RowTable,
     Span,
+    TrainingPlan,
 )
-from ctxkit.testing import Drops, check_chunker, check_options
+from ctxkit.testing import Drops, check_chunker, check_curriculum, check_options
 from tests.unit.plugins.chunkers_bytes import Bytes
 
 INSTALLED = collect(Host()).components
@@ -182,6 +185,68 @@ def test_chunker_that_inserts(values: dict[str, Any]) -> None:
     drops = Drops()
     chunker = options.build(Context(tokenizer=tokenizer, dropped=drops))
     check_chunker(chunker, FILES_AND_EDGES, WINDOW, inserts=True, drops=drops)
+
+
+ROWS = {
+    "many": RowTable(
+        np.arange(1, 41) * 8, np.arange(40, 0, -1) * 16, np.zeros(40, dtype=np.int64), np.array(["easy", "hard"] * 20)
+    ),
+    "fewer than a step": RowTable(np.array([300]), np.array([900]), np.array([0]), np.array(["medium"])),
+}
+
+
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"kind": "phases", "phases": [{"name": "a", "epochs": 3}, {"name": "b", "steps": 2, "least": 9}]},
+        {
+            "kind": "phases",
+            "phases": [{"name": "a", "epochs": 1}, {"name": "b", "epochs": 1, "least": 999, "optional": True}],
+        },
+        *({"kind": "grow", "start": 16, "rule": rule} for rule in ("linear", "sqrt", "exponential", "steps")),
+        {"kind": "mixture", "bands": [0], "points": [{"at": 0, "shares": [1]}, {"at": 0.4, "shares": [2]}]},
+    ],
+    ids=str,
+)
+def test_curriculum(values: dict[str, Any], rows: RowTable) -> None:
+    """A curriculum of ours makes whole steps of rows that are there, the same every time."""
+    options: Any = INSTALLED["curriculum"][values["kind"]].model_validate(values)
+    for plan in (TrainingPlan(4, steps=7), TrainingPlan(3, None, 2.5)):
+        check_curriculum(options.build(Context(seed=5)), rows, plan)
+
+
+@pytest.mark.parametrize(
+    ("phase", "said"),
+    [
+        (Phase("a", np.array([], dtype=np.int64)), "has no rows"),
+        (Phase("a", np.array([0, 1])), "names rows 0 to 1, and there are 1"),
+        (Phase("a", np.array([0, 0, 0])), "has 3 rows, no whole steps of 2"),
+        (Phase("a", np.array([0.0, 0.0])), "no list of whole numbers"),
+        (Phase("a", np.array([0, 0]), learning_rate=0), "learning rate by 0"),
+        (Phase("a", np.array([0, 0]), window=1), "window of 1 tokens"),
+    ],
+)
+def test_check_curriculum_finds_a_bad_phase(phase: Phase, said: str) -> None:
+    """A phase that could not be served fails."""
+    with pytest.raises(AssertionError, match=said):
+        check_curriculum(lambda _rows, _plan: [phase], ROWS["fewer than a step"], TrainingPlan(2))
+
+
+def test_check_curriculum_finds_what_changes() -> None:
+    """An order that differs from time to time, and a table that is changed, fail."""
+    rows, plan, turns = ROWS["many"], TrainingPlan(2), iter(range(9))
+    with pytest.raises(AssertionError, match="other phases the second time"):
+        check_curriculum(lambda *_: [Phase("a", np.array([next(turns), 0]))], rows, plan)
+    with pytest.raises(AssertionError, match="no phase"):
+        check_curriculum(lambda *_: [], rows, plan)
+
+    def greedy(table: RowTable, _plan: TrainingPlan) -> list[Phase]:
+        table.lengths[0] += 1
+        return [Phase("a", np.array([0, 1]))]
+
+    with pytest.raises(AssertionError, match="changed the table"):
+        check_curriculum(greedy, replace(rows, lengths=rows.lengths.copy()), plan)
 
 
 class Fine(FilterOptions):
