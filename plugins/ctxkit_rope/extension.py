@@ -66,6 +66,9 @@ class Extension(ABC):
         if original is not None and hasattr(config, "original_max_position_embeddings"):
             # transformers prefers this older, top-level field to the one inside rope_parameters
             config.original_max_position_embeddings = original
+        if getattr(config, "head_dim", 0) is None:
+            # transformers 5.23 reads it without a default for most types, and Mixtral's config leaves it unset
+            config.head_dim = config.hidden_size // config.num_attention_heads
         config.max_position_embeddings = self.written_window
 
     @abstractmethod
