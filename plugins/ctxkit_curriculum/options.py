@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from ctxkit.spec import Context, Curriculum, CurriculumOptions, Options
+from ctxkit.spec import Context, Curriculum, CurriculumOptions, Options, Steps, Tokens
 
 Difficulty = Literal["easy", "medium", "hard", "very_hard"]
 By = Literal["row", "document"]
@@ -19,11 +19,11 @@ class PhaseOptions(Options):
     """What the metrics call it."""
     epochs: PositiveInt | None = None
     """Passes over its rows; rows of a pass before fill up the last step. State `epochs` or `steps`."""
-    steps: PositiveInt | None = None
+    steps: Annotated[PositiveInt, Steps()] | None = None
     """Optimizer steps, whatever its rows come to."""
-    least: int = Field(default=0, ge=0)
+    least: Annotated[int, Tokens()] = Field(default=0, ge=0)
     """Tokens of its shortest rows."""
-    most: PositiveInt | None = None
+    most: Annotated[PositiveInt, Tokens()] | None = None
     """Tokens of its longest rows; unset, there is no limit."""
     difficulty: tuple[Difficulty, ...] = ()
     """Rows of these groups alone; unset, of all. Shorter rows that are kept may be of any."""
@@ -103,16 +103,16 @@ class GrowOptions(CurriculumOptions):
 
     kind: Literal["grow"]
     """A window that grows."""
-    start: PositiveInt = Field(ge=2)
+    start: Annotated[int, Tokens(least=2)] = Field(ge=2)
     """Tokens of the first window."""
-    end: PositiveInt | None = None
+    end: Annotated[PositiveInt, Tokens(least=2)] | None = None
     """Tokens of the last window; that of the longest row unless stated."""
     share: float = Field(default=0.6, gt=0, le=1)
     """The part of the steps after which the window has its last length."""
     rule: Literal["linear", "sqrt", "exponential", "steps"] = "linear"
     """How it grows with the steps: in proportion, with their root (quickly at first), exponentially (slowly at first),
     or by doubling, each length for as many steps."""
-    multiple: PositiveInt = 64
+    multiple: Annotated[PositiveInt, Tokens()] = 64
     """Windows between the first and the last are rounded down to a multiple of so many tokens."""
 
     @model_validator(mode="after")
@@ -164,7 +164,7 @@ class MixtureOptions(CurriculumOptions):
 
     kind: Literal["mixture"]
     """A mixture that changes."""
-    bands: tuple[int, ...] = Field(min_length=1)
+    bands: Annotated[tuple[int, ...], Tokens()] = Field(min_length=1)
     """The `least` tokens of each band, from 0 upwards; it reaches up to the next."""
     points: tuple[MixturePoint, ...] = Field(min_length=1)
     """The shares of the bands at points in time, from 0 on; between them they change linearly, after the last they
