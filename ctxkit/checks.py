@@ -206,7 +206,11 @@ def _longest(stage: Stage, length: int) -> tuple[str | int, ...]:
     """Return the path of the value that makes rows or chunks of so many tokens."""
     lengths = [chunker.length for chunker in stage.data.chunkers]
     if length not in lengths:
-        return "data", "packing", "length"
+        reached = [chunker.positions() for chunker in stage.data.chunkers]
+        if length not in reached:
+            return "data", "packing", "length"
+        own = stage.data.sources[reached.index(length)].chunker is not None
+        return ("data", "sources", reached.index(length), "chunker") if own else ("data", "chunker")
     index = lengths.index(length)
     if stage.data.sources[index].chunker is None:
         return "data", "chunker", "length"

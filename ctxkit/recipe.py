@@ -116,6 +116,8 @@ class EvalSplit(Section):
     """The part of the documents, chosen by a hash of their names and the seed."""
     by: Literal["document", "group"] = "document"
     """Set aside single documents, or whole groups such as repositories."""
+    max_tokens: PositiveInt | None = None
+    """Evaluate on no more than so many trained tokens of each source; what else is set aside is used for nothing."""
 
 
 class DataSection(Section):
@@ -160,13 +162,22 @@ class DataSection(Section):
     @property
     def sequence_length(self) -> int:
         """Tokens over which attention, and with it the positions, can reach."""
-        return self.longest if self.packing and self.packing.document_mask else self.row_length
+        if self.packing and not self.packing.document_mask:
+            return self.row_length
+        return max(chunker.positions() for chunker in self.chunkers)
+
+    @property
+    def skips(self) -> bool:
+        """Whether the positions of a chunk may jump."""
+        return any(chunker.positions() > chunker.length for chunker in self.chunkers)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         least = [band.least for band in self.length_bands]
         if least != sorted(set(least)) or (least and least[0] != 0):
             raise ValueError("needs length_bands from `least: 0` upwards, each once")
+        if self.packing and self.skips:
+            raise ValueError("cannot have packing beside a chunker whose positions skip; leave packing out")
         if self.row_length < self.longest:
             raise ValueError(f"needs packing.length of at least chunker.length, {self.longest} tokens")
         return self

@@ -71,6 +71,8 @@ class Chunk:
     """More stretches of the chunk, start and end (exclusive), that are masked in the labels."""
     reach: int = 0
     """The farthest that something in the chunk depends on something before it, in tokens; 0 where nobody knows."""
+    skips: tuple[tuple[int, int], ...] = ()
+    """Where positions jump: before the token at an offset of the chunk, by how many tokens; in ascending order."""
 
     def located(self) -> tuple[tuple[Span, int], ...]:
         """Return each span with its offset in the chunk, in tokens."""

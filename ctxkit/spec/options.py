@@ -126,6 +126,10 @@ class ChunkerOptions(Component):
     length: Annotated[PositiveInt, Tokens()]
     """Tokens in the longest chunk."""
 
+    def positions(self) -> int:
+        """Return how many tokens the positions of a chunk span at most: more than `length` where they skip."""
+        return self.length
+
     def special_tokens(self, vocabulary: Container[str]) -> tuple[str, ...]:
         """Return the special tokens that it inserts; the tokenizer gets those it lacks, the model an embedding.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -83,9 +83,27 @@ class _Known:
 class SourceChunks:
     """Collect the chunks of one source, each checked against its documents; one number a chunk in each list."""
 
-    def __init__(self, source: int, window: int, chunker: str, read_ids: ReadIds, inserted: Inserted) -> None:
-        """Number the source among those of its section; `window` in tokens."""
+    def __init__(
+        self,
+        source: int,
+        window: int,
+        chunker: str,
+        read_ids: ReadIds,
+        inserted: Inserted,
+        positions: int | None = None,
+    ) -> None:
+        """Number the source among those of its section.
+
+        Args:
+            source: Its number.
+            window: Tokens of the longest chunk.
+            chunker: The kind of the chunker.
+            read_ids: Reads the tokens of the source.
+            inserted: Where inserted ids go.
+            positions: Tokens that the positions of a chunk may span; `window` unless stated.
+        """
         self.source = source
+        self._positions = window if positions is None else positions
         self._window, self._chunker, self._read_ids, self._inserted = window, chunker, read_ids, inserted
         self._known: dict[str, _Known] = {}
         self.lengths, self.masked_tokens, self.kept, self.inserted, self.bands = (array("q") for _ in range(5))
@@ -94,6 +112,8 @@ class SourceChunks:
         """Addresses and tokens of the pieces of all chunks in a row, and where those of each chunk end."""
         self.masked, self.masks = array("i"), array("q", [0])
         """Start and end of what is masked, likewise."""
+        self.skips, self.skip_ends = array("i"), array("q", [0])
+        """Place and size of each jump of positions, likewise."""
         self.trained = 0
         """Tokens that all chunks train."""
         self.dropped = Counter[str]()
@@ -183,6 +203,7 @@ class SourceChunks:
         names = {span.document_id for span in chunk.spans}
         for name in names:
             self._known[name].chunks += 1
+        self._skip(chunk.skips, length)
         self._end(length, masked)
         for column, value in ((self.kept, kept), (self.inserted, inserted), (self.bands, band)):
             column.append(value)
@@ -210,6 +231,17 @@ class SourceChunks:
                     raise self._wrong(f"inserts a token of id {value}")
             self._piece(self._inserted.place(ids), len(ids))
         return len(ids)
+
+    def _skip(self, skips: Sequence[tuple[int, int]], length: int) -> None:
+        places = [place for place, _ in skips]
+        reached = length + sum(tokens for _, tokens in skips)
+        if places != sorted(set(places)) or any(not 0 < place < length for place in places):
+            raise self._wrong(f"lets positions jump at {places} of a chunk of {length} tokens")
+        if any(tokens < 0 for _, tokens in skips) or reached > self._positions:
+            raise self._wrong(f"lets positions reach {reached} tokens, where {self._positions} are allowed")
+        for pair in skips:
+            self.skips.extend(pair)
+        self.skip_ends.append(len(self.skips))
 
     def _piece(self, start: int, count: int) -> None:
         self.starts.append(start)

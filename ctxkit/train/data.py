@@ -137,7 +137,8 @@ class Preparation:
         dropped: Counter[str] = Counter()
         reader = Reader(source, self._judges, self.data.eval, self.context.seed, dropped)
         train = self._collect(index, reader.train(), budget, "train")
-        held_out = self._collect(index, reader.held_out(), None if self.data.eval else 0, "eval")
+        most = self.data.eval.max_tokens if self.data.eval else 0
+        held_out = self._collect(index, reader.held_out(), most, "eval")
         ledger.documents, ledger.tokens_read = reader.documents, reader.tokens
         ledger.tokens_eval = sum(held_out.kept)
         ledger.dropped_documents = dict(reader.dropped_documents)
@@ -156,7 +157,8 @@ class Preparation:
     def _collect(self, index: int, documents: Numbered, budget: int | None, split: str) -> SourceChunks:
         """Run the chunker over documents and keep its chunks."""
         chunker = self.data.chunkers[index]
-        chunks = SourceChunks(index, chunker.length, chunker.kind, self.sources[index].store.read_span, self.inserted)
+        read_ids, positions = self.sources[index].store.read_span, chunker.positions()
+        chunks = SourceChunks(index, chunker.length, chunker.kind, read_ids, self.inserted, positions)
         self._chunks[split].append(chunks)
         if budget == 0:
             return chunks
@@ -235,6 +237,7 @@ class Preparation:
         return {
             "length": self.data.row_length,
             "chunker": ", ".join(dict.fromkeys(chunker.kind for chunker in self.data.chunkers)),
+            "positions": "skipped" if self.data.skips else "in a row",
             "packing": {"strategy": "best_fit", "document_mask": packing.document_mask} if packing else None,
             "tokenizer": {"vocab_size": len(tokenizer), "dtype": self.dtype.str},
             "largest_id": max([*largest, *self.inserted.ids], default=0),

@@ -23,7 +23,7 @@ def malformed(chunk: object) -> str:
     ids = chunk.input_ids
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         return f"ids of shape {ids.shape} and type {ids.dtype}, where whole numbers in a row are wanted"
-    return _spans(chunk.spans) or _masks(chunk.masked) or _numbers(chunk)
+    return _spans(chunk.spans) or _pairs("masked", chunk.masked) or _pairs("skips", chunk.skips) or _numbers(chunk)
 
 
 def _spans(spans: object) -> str:
@@ -41,10 +41,10 @@ def _is_span(value: object) -> bool:
     return isinstance(value.start, WHOLE) and isinstance(value.end, WHOLE) and isinstance(offset, WHOLE)
 
 
-def _masks(masked: object) -> str:
-    if isinstance(masked, tuple | list) and all(map(_is_pair, masked)):
+def _pairs(name: str, value: object) -> str:
+    if isinstance(value, tuple | list) and all(map(_is_pair, value)):
         return ""
-    return f"masked={_shown(masked)}, where pairs of whole numbers are wanted"
+    return f"{name}={_shown(value)}, where pairs of whole numbers are wanted"
 
 
 def _is_pair(value: object) -> bool:

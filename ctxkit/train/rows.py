@@ -25,7 +25,7 @@ from ctxkit.spec import DIFFICULTIES
 from ctxkit.train.chunks import PLACE_BITS, Inserted, SourceChunks
 from ctxkit.train.tokens import prefix_digest, read_ids
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever prepared data of an older version must not be read."""
 MASKED = -100
 """The label that no loss counts, as torch and transformers have it."""
@@ -44,17 +44,24 @@ class Prepared:
 class Gather:
     """Put rows together from the token stores: what `Dataset.with_transform` calls with each batch of rows."""
 
-    def __init__(self, files: Sequence[tuple[Path, str]]) -> None:
-        """Name the files of ids, each with the type of its ids, by their numbers in the addresses."""
+    def __init__(self, files: Sequence[tuple[Path, str]], *, skips: bool = False) -> None:
+        """Name the files of ids, each with the type of its ids, by their numbers in the addresses.
+
+        With `skips` rows have `position_ids`, which jump.
+        """
         self._files = tuple(files)
+        self._skips = skips
         self._open: dict[int, int] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave open files behind: each process of a data loader opens its own."""
-        return {"_files": self._files, "_open": {}}
+        return {"_files": self._files, "_skips": self._skips, "_open": {}}
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """Return `input_ids` and `labels` (int64, shape (tokens,) each), and `seq_lengths` of packed rows."""
+        """Return `input_ids` and `labels` (int64, shape (tokens,) each) of rows.
+
+        Packed rows also have `seq_lengths`; rows whose positions skip have `position_ids`, like ids.
+        """
         if "starts" not in batch:
             return batch  # somebody asks for another column alone, such as the lengths
         ids = [self.ids(starts, counts) for starts, counts in zip(batch["starts"], batch["counts"], strict=True)]
@@ -62,6 +69,8 @@ class Gather:
         made: dict[str, list[Any]] = {"input_ids": ids, "labels": labels}
         if batch["seq_lengths"][0]:
             made["seq_lengths"] = batch["seq_lengths"]
+        if self._skips:
+            made["position_ids"] = [_positions(len(row), skips) for row, skips in zip(ids, batch["skips"], strict=True)]
         return made
 
     def ids(self, starts: Sequence[int], counts: Sequence[int]) -> NDArray[np.int64]:
@@ -87,6 +96,15 @@ def _labels(ids: NDArray[np.int64], masked: Sequence[int]) -> NDArray[np.int64]:
     return labels
 
 
+def _positions(length: int, skips: Sequence[int]) -> NDArray[np.int64]:
+    """Return the positions of a row from the places of its jumps and their sizes in tokens, in turn."""
+    steps = np.ones(length, dtype=np.int64)
+    steps[0] = 0
+    for place, tokens in zip(skips[::2], skips[1::2], strict=True):
+        steps[place] += tokens
+    return np.cumsum(steps)
+
+
 @dataclass(frozen=True)
 class Split:
     """The chunks of a split and which of them share a row."""
@@ -106,7 +124,7 @@ class Split:
             writer.finalize()
 
     def _described(self, row: Sequence[int]) -> dict[str, Any]:
-        made: dict[str, Any] = {"starts": [], "counts": [], "masked": [], "seq_lengths": []}
+        made: dict[str, Any] = {"starts": [], "counts": [], "masked": [], "skips": [], "seq_lengths": []}
         length = hardest = document = 0
         for number in row:
             source, chunk = self.chosen[number]
@@ -115,6 +133,7 @@ class Split:
             made["starts"] += chunks.starts[pieces]
             made["counts"] += chunks.counts[pieces]
             made["masked"] += [place + length for place in chunks.masked[chunks.masks[chunk] : chunks.masks[chunk + 1]]]
+            made["skips"] += chunks.skips[chunks.skip_ends[chunk] : chunks.skip_ends[chunk + 1]]
             made["seq_lengths"] += [chunks.lengths[chunk]] if self.document_mask else []
             length += chunks.lengths[chunk]
             hardest = max(hardest, chunks.difficulties[chunk])
@@ -138,6 +157,7 @@ _TYPES = {
     "starts": pa.list_(pa.int64()),
     "counts": pa.list_(pa.int32()),
     "masked": pa.list_(pa.int32()),
+    "skips": pa.list_(pa.int32()),
     "seq_lengths": pa.list_(pa.int32()),
     "length": pa.int32(),
     "document": pa.int32(),
@@ -176,7 +196,10 @@ def open_rows(folder: Path) -> Prepared | None:
         if prefix_digest(ids, store["tokens"] * dtype.itemsize) != store["digest"]:
             return None
         files.append((ids.resolve(), store["dtype"]))
-    gather = Gather([*files, ((folder / "inserted.bin").resolve(), manifest["tokenizer"]["dtype"])])
+    gather = Gather(
+        [*files, ((folder / "inserted.bin").resolve(), manifest["tokenizer"]["dtype"])],
+        skips=manifest["positions"] == "skipped",
+    )
     opened = {
         split: Dataset.from_file(str(folder / f"{split}.arrow")).with_transform(gather)
         for split in SPLITS

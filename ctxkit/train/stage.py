@@ -32,6 +32,7 @@ from ctxkit.train.curriculum import Schedule, schedule
 from ctxkit.train.disk import preflight
 from ctxkit.train.evaluate import evaluate, load_saved, on_device
 from ctxkit.train.model import fit_embeddings, refusal, request_model
+from ctxkit.train.positions import WithPositions
 from ctxkit.train.prepare import prepare_stage
 from ctxkit.train.progress import say
 from ctxkit.train.rope import ExtendedRope, check_rope, rope_in_force
@@ -141,6 +142,8 @@ def _train(run: Run, stage: Stage, context: Context) -> None:
     key, prepared = _prepared(run, stage, context)
     served = schedule(stage, prepared.train, args, context) if stage.curriculum else None
     trainer = _trainer(run, stage, context, args, prepared, served)
+    if stage.data.skips:
+        trainer.data_collator = WithPositions(trainer.data_collator)
     checkpoint = _checkpoint(output, args, key)
     if launch.rank() == 0:
         write_json(output / "begun.json", {"num_processes": args.world_size, "data": key})

@@ -2,7 +2,7 @@
 
 from ctxkit.spec import Component, hookimpl
 from ctxkit_chunkers.eval_options import SnippetQaEvalOptions
-from ctxkit_chunkers.options import OverlapOptions, ParagraphOptions
+from ctxkit_chunkers.options import OverlapOptions, ParagraphOptions, PoseOptions
 from ctxkit_chunkers.structures import CommitChainOptions, MultiFileOptions, SnippetQaOptions
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "MultiFileOptions",
     "OverlapOptions",
     "ParagraphOptions",
+    "PoseOptions",
     "SnippetQaEvalOptions",
     "SnippetQaOptions",
     "ctxkit_components",
@@ -22,6 +23,7 @@ def ctxkit_components() -> list[type[Component]]:
     return [
         OverlapOptions,
         ParagraphOptions,
+        PoseOptions,
         MultiFileOptions,
         CommitChainOptions,
         SnippetQaOptions,

@@ -61,6 +61,38 @@ class OverlapOptions(ChunkerOptions):
         )
 
 
+class PoseOptions(ChunkerOptions):
+    """Windows of the pre-training length whose positions skip, so that they reach all over a longer window."""
+
+    kind: Literal["pose"]
+    """Positional skip-wise training (PoSE, Zhu et al. 2023): a long window for the cost of a short one."""
+    length: Annotated[int, Tokens()] = Field(ge=2)
+    """Tokens in the longest window, such as the pre-training window of the model."""
+    target_length: Annotated[int, Tokens()] = Field(ge=2)
+    """Tokens that the positions of a window span at most: the window to reach."""
+    parts: int = Field(default=2, ge=2, le=16)
+    """Parts of a window between which positions jump; the paper has 2."""
+
+    @model_validator(mode="after")
+    def _reach_farther(self) -> Self:
+        """Refuse a target within which there is no room to skip."""
+        if self.target_length <= self.length:
+            raise ValueError(f"needs target_length above length: {self.target_length} of {self.length} tokens")
+        return self
+
+    def positions(self) -> int:
+        """Return the tokens that positions span at most."""
+        return self.target_length
+
+    def build(self, context: Context) -> Chunker:
+        """Return the chunker; documents too short to train on are counted through the context."""
+        from ctxkit_chunkers.overlap import OverlapChunker
+        from ctxkit_chunkers.pose import PoseChunker
+
+        windows = OverlapChunker(length=self.length, dropped=context.dropped)
+        return PoseChunker(windows=windows, target_length=self.target_length, parts=self.parts, seed=context.seed)
+
+
 class ParagraphOptions(ChunkerOptions):
     """Chunks that end where the text does: at a section, a blank line, a line end or a sentence end."""
 
