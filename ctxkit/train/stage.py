@@ -8,7 +8,7 @@ import gc
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from ctxkit.train.curriculum import Schedule, schedule
 from ctxkit.train.disk import preflight
 from ctxkit.train.evaluate import evaluate, load_saved, on_device
 from ctxkit.train.model import fit_embeddings, refusal, request_model
+from ctxkit.train.parameters import count_parameters
 from ctxkit.train.positions import WithPositions
 from ctxkit.train.prepare import prepare_stage
 from ctxkit.train.progress import say
@@ -144,6 +145,8 @@ def _train(run: Run, stage: Stage, context: Context) -> None:
     trainer = _trainer(run, stage, context, args, prepared, served)
     if stage.data.skips:
         trainer.data_collator = WithPositions(trainer.data_collator)
+    trained = count_parameters(trainer.model)
+    say(f"stage {stage.name} trains {trained}")
     checkpoint = _checkpoint(output, args, key)
     if launch.rank() == 0:
         write_json(output / "begun.json", {"num_processes": args.world_size, "data": key})
@@ -160,7 +163,7 @@ def _train(run: Run, stage: Stage, context: Context) -> None:
         raise run.stop.error()
     _save(trainer, run.directory, stage)
     if launch.rank() == 0:
-        record = {**_record(run, stage, context, trainer), "data": key}
+        record = {**_record(run, stage, context, trainer), "parameters": asdict(trained), "data": key}
         if served is not None:
             phases = phase_metrics.summaries(run.directory.metrics, stage.name)
             record["curriculum"] = {**served.account(), "phases": phases}
