@@ -117,12 +117,13 @@ def _stage(stage: Stage, path: Path_, found: Found) -> Iterator[Change]:
     steps = stage.curriculum is None or not stage.curriculum.counts_steps()
     for key, (new, why) in toy_train(stage.train, found.halved, steps=steps).items():
         yield Change((*path, "train", key), new, why)
-    data = stage.data
+    data, row = stage.data, max(stage.data.row_length >> found.halved, 1)
     if data.eval is not None:
         yield Change((*path, "data", "eval", "share"), max(data.eval.share, SET_ASIDE), "of few documents")
+        yield Change((*path, "data", "eval", "max_tokens"), 1, "one row of each source")
     if data.max_lost is not None:
         yield Change((*path, "data", "max_lost"), None, "short rows lose another share")
-    budget = max((data.row_length >> found.halved) * ROWS * ROWS * STEPS * 2, 1)
+    budget = row * ROWS * ROWS * STEPS
     if all(source.weight for source in data.sources):
         yield Change((*path, "data", "max_tokens"), min(data.max_tokens or budget, budget), "few steps need few rows")
         return

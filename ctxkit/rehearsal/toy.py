@@ -8,8 +8,6 @@ HIDDEN = 256
 """Up to this hidden size a model is small enough as it is."""
 LAYERS = 2
 EXPERTS = 4
-GROUP = 4
-"""Query heads for each key head, at most."""
 LENGTHS = ("max_position_embeddings", "sliding_window", "attention_chunk_size", "original_max_position_embeddings")
 """Fields of transformers' configs that are lengths in tokens."""
 OF_VOCABULARY = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -52,8 +50,9 @@ def _few_heads(config: dict[str, Any]) -> dict[str, Any]:
     heads = config.get("num_attention_heads") or 1
     keys = config.get("num_key_value_heads") or heads
     size = config.get("head_dim") or config["hidden_size"] // heads
-    few_keys = min(keys, 2 if heads // keys == 1 else max(HIDDEN // (size * min(heads // keys, GROUP)), 1))
-    few = few_keys * min(heads // keys, GROUP)
+    group = min(heads // keys, max(HIDDEN // size, 2))  # query heads for each key head
+    few_keys = min(keys, max(HIDDEN // (size * group), 2 if group == 1 else 1))
+    few = few_keys * group
     hidden = few * size if not config.get("head_dim") else _even(config["hidden_size"] * few / heads)
     widths = {name: _even(value * hidden / config["hidden_size"]) for name, value in config.items()
               if name.endswith(("intermediate_size", "ffn_dim")) and _is_count(value)}  # fmt: skip
