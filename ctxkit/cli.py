@@ -204,6 +204,40 @@ def _check_usage(typed: dict[str, Any]) -> None:
 
 
 @cli.command()
+@RECIPE
+@click.option(
+    "--over",
+    multiple=True,
+    metavar="KEY=V1,V2",
+    help="Values to run the recipe with, beside those of its section `sweep`; repeatable, and all are combined.",
+)
+@click.option(
+    "--sweep-dir",
+    type=click.Path(),
+    callback=_not_empty,
+    help="Where the run directories of the points go.  [default: runs/NAME-sweep]",
+)
+@click.option(
+    "--point", callback=_part, metavar="I/N", help="Run only part I of N, from 0, as a job of an array; no table."
+)
+@click.option("--list", "listed", is_flag=True, help="Print the command of each point, and run none.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first point that fails, with its exit code.")
+@SET
+@PLUGIN
+def sweep(recipe: str, listed: bool, point: tuple[int, int] | None, **typed: Any) -> None:
+    """Run a recipe at every combination of some values, each in a run directory of its own; typed again, go on.
+
+    \b
+    In turn:         ctxkit sweep RECIPE --over data.chunker.length=128,512 --over train.seed=0,1,2
+    As a job array:  ctxkit sweep RECIPE --over ... --point $SLURM_ARRAY_TASK_ID/6
+                     then once without --point, for the table and the figure
+    """  # noqa: D301 - click looks for the character
+    from ctxkit import commands
+
+    sys.exit(commands.sweep(commands.SweepRequest(recipe=recipe, **typed), point, listed=listed))
+
+
+@cli.command()
 @click.argument("recipes", type=click.Path(), nargs=-1, required=True, callback=_not_empty)
 @click.option(
     "--deep",

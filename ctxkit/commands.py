@@ -17,6 +17,7 @@ import click
 from ctxkit import doctor as doctors
 from ctxkit import identity, listing
 from ctxkit import plan as plans
+from ctxkit import sweep as sweeps
 from ctxkit.checks import load, warnings
 from ctxkit.errors import CtxkitError, ExitCode, Fault, Origin, RecipeError, StoppedError
 from ctxkit.host import Host
@@ -148,6 +149,54 @@ def inspect(target: str, tokenizer: str | None, plugin_files: tuple[str, ...], *
 
 def _directory(located: Located, run_dir: str | None) -> RunDirectory:
     return RunDirectory(Path(run_dir) if run_dir else Path("runs") / located.recipe.name)
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What was typed after `ctxkit sweep`."""
+
+    recipe: str
+    over: tuple[str, ...] = ()
+    sweep_dir: str | None = None
+    fail_fast: bool = False
+    sets: tuple[str, ...] = ()
+    plugin_files: tuple[str, ...] = ()
+
+
+def sweep(request: SweepRequest, part: tuple[int, int] | None, *, listed: bool) -> int:
+    """Run the points of a sweep, or print their commands; then the table. Return the exit status."""
+    host, registry = _plugins(request.plugin_files)
+    located = load(Path(request.recipe), registry, host, request.sets)
+    folder = Path(request.sweep_dir) if request.sweep_dir else Path("runs") / f"{located.recipe.name}-sweep"
+    over = {key: sweeps.checked(key, values) for key, values in (located.recipe.sweep or {}).items()}
+    over |= dict(sweeps.parse_over(text) for text in request.over)
+    made = tuple(sweeps.points(over))
+    swept = sweeps.Sweep(request.recipe, folder, made, request.sets, request.plugin_files)
+    for point in made:  # a value that cannot be is found before the first run
+        load(Path(request.recipe), registry, host, (*request.sets, *point.sets))
+    if listed:
+        click.echo("\n".join(swept.line(point) for point in made))
+        return ExitCode.DONE
+    chosen = made if part is None else made[part[0] :: part[1]]
+    code = sweeps.run_points(swept, chosen, _say, fail_fast=request.fail_fast)
+    if part is None:
+        _tabulate(host, swept)
+    return code
+
+
+def _tabulate(host: Host, swept: sweeps.Sweep) -> None:
+    """Write and print the table of a sweep, and let plugins draw it."""
+    found = sweeps.rows(swept)
+    pooled = sweeps.pooled(found)
+    swept.record([asdict(item) for item in pooled])
+    sweeps.write_csv(swept.folder / "sweep.csv", found, list(swept.points[0].values))
+    missing = [f"{point.name} ({swept.status(point)})" for point in swept.points if swept.status(point) != "done"]
+    if missing:
+        _say(f"not in the table: {', '.join(missing)}")
+    click.echo(f"{sweeps.terminal(pooled)}\n\ntable:  {swept.folder / 'sweep.csv'}")
+    for _, text in host.ask("ctxkit_sweep_report", sweep_dir=swept.folder):
+        if text:
+            click.echo(text)
 
 
 def validate(

@@ -95,5 +95,12 @@ class Hooks(Protocol):
         """
 
     @hookspec
+    def ctxkit_sweep_report(self, sweep_dir: Path) -> str | None:
+        """Draw a sweep: write what you like into its directory, return text for stdout or None.
+
+        `sweep.json` there holds the points and the pooled results; see `docs/run-directory.md`.
+        """
+
+    @hookspec
     def ctxkit_provenance(self) -> Mapping[str, str]:
         """Return facts to keep in `provenance.json` under this plugin's name; never a secret."""

@@ -234,6 +234,8 @@ class Head(Section):
     """How many processes it is made for."""
     result: str | None = None
     """The stage whose model is the outcome of the run: the last one unless stated."""
+    sweep: Mapping[str, tuple[Any, ...]] | None = None
+    """Values that `ctxkit sweep` runs the recipe with, by dotted path, all combined; `ctxkit run` leaves it aside."""
 
 
 class Recipe(Head):

@@ -201,7 +201,11 @@ def _trained(recipe: dict[str, Any]) -> dict[str, Any]:
         train = {key: value for key, value in (stage["train"] or {}).items() if key not in FREE}
         stages[stage["name"]] = {**{key: stage[key] for key in stage if key != "evals"}, "train": train}
     order = {"order of stages": list(stages)}
-    return {**{key: value for key, value in recipe.items() if key != "description"}, "stages": stages, **order}
+    return {
+        **{key: value for key, value in recipe.items() if key not in ("description", "sweep")},
+        "stages": stages,
+        **order,
+    }
 
 
 def write_text(path: Path, text: str) -> None:

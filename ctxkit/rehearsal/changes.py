@@ -93,6 +93,8 @@ def _before(tree: Node, path: Path_) -> Any:
 
 def _head(recipe: Recipe) -> Iterator[Change]:
     yield Change(("name",), recipe.name + SUFFIX, "its own run directory")
+    if recipe.sweep is not None:
+        yield Change(("sweep",), None, "one run, as the recipe stands")
     cpu = "a rehearsal runs on the CPU, in one process"
     if recipe.launch.num_processes > 1:
         yield Change(("launch", "num_processes"), 1, cpu)

@@ -20,3 +20,11 @@ def ctxkit_data_report(run_dir: Path) -> str | None:
     from ctxkit_report.data_page import show
 
     return show(run_dir)
+
+
+@hookimpl
+def ctxkit_sweep_report(sweep_dir: Path) -> str | None:
+    """Write `sweep.html`, a chart for each metric; None where the swept values are no numbers."""
+    from ctxkit_report.sweep_page import write_page
+
+    return write_page(sweep_dir)

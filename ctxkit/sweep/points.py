@@ -1,0 +1,104 @@
+"""The points of a sweep: every combination of the values that a recipe or the command line gives."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ctxkit import yaml_core
+from ctxkit.errors import Fault, Origin, RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ctxkit.yaml_core import Parsed
+
+MOST = 1000
+"""Points of one sweep; more are a mistake."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep."""
+
+    name: str
+    """Names its run directory."""
+    values: dict[str, Any]
+    """By dotted path, as `--set` takes it."""
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """What `--set` is given."""
+        return tuple(f"{key}={json.dumps(value)}" for key, value in self.values.items())
+
+
+def parse_over(text: str) -> tuple[str, tuple[Any, ...]]:
+    """Return path and values of `train.seed=0,1,2`; values are YAML.
+
+    Raises:
+        RecipeError: it has another form, or a value is given twice.
+    """
+    key, equals, values = text.partition("=")
+    origin = Origin(f"--over {text}")
+    if not (equals and key and values.strip()):
+        raise RecipeError([Fault((), "needs the form key=value,value", "such as train.seed=0,1,2", origin)])
+    return key, checked(key, _plain(yaml_core.parse(f"[{values}]", f"--over {key}")), origin)
+
+
+def checked(key: str, values: Sequence[Any], origin: Origin | None = None) -> tuple[Any, ...]:
+    """Return the values of a path.
+
+    Raises:
+        RecipeError: there is none, or one is given twice.
+    """
+    written = [json.dumps(value) for value in values]
+    if not written or len(set(written)) < len(written):
+        said = "a value is given twice" if written else "needs at least one value"
+        raise RecipeError([Fault(("sweep", key), said, origin=origin)])
+    return tuple(values)
+
+
+def points(over: Mapping[str, Sequence[Any]]) -> list[Point]:
+    """Return every combination, the last path changing fastest.
+
+    Raises:
+        RecipeError: there are no paths, or too many combinations.
+    """
+    count = math.prod(len(values) for values in over.values())
+    if not over:
+        hint = "add a section `sweep`, or --over train.seed=0,1,2"
+        raise RecipeError([Fault((), "nothing says what to sweep over", hint)])
+    if count > MOST:
+        raise RecipeError([Fault(("sweep",), f"{count} combinations are more than {MOST}")])
+    short = _short_names(tuple(over))
+    made: dict[str, Point] = {}
+    for chosen in itertools.product(*over.values()):
+        values = dict(zip(over, chosen, strict=True))
+        name = "_".join(f"{short[key]}-{_safe(value)}" for key, value in values.items())
+        name = name if name not in made else f"{name}_{len(made)}"
+        made[name] = Point(name, values)
+    return list(made.values())
+
+
+def _short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Return the last words of each path, as many as tell them apart."""
+    for count in range(1, max(key.count(".") for key in keys) + 2):
+        short = {key: ".".join(key.split(".")[-count:]) for key in keys}
+        if len(set(short.values())) == len(keys):
+            return short
+    return {key: key for key in keys}
+
+
+def _safe(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:40] or "empty"
+
+
+def _plain(parsed: Parsed) -> Any:
+    if isinstance(parsed.value, dict):
+        return {key: _plain(child) for key, child in parsed.value.items()}
+    return [_plain(child) for child in parsed.value] if isinstance(parsed.value, list) else parsed.value
