@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ctxkit.rehearsal.walking import Sized, sizes
-from ctxkit.spec import Characters, Documents, Samples, Tokens
+from ctxkit.spec import Characters, Documents, Epochs, Samples, Steps, Tokens
 
 if TYPE_CHECKING:
     from ctxkit.recipe import Recipe
@@ -15,8 +15,8 @@ WANTED = 1024
 """Tokens of the longest window of a rehearsal, where the shortest lengths of the recipe allow it."""
 MOST = 4096
 """Tokens of the longest window of a rehearsal, at most: beyond it ratios give way."""
-SAMPLES = 2
-DOCUMENTS = 64
+FEW = {Samples: 2, Documents: 64, Steps: 2, Epochs: 1}
+"""What a rehearsal takes of everything that is counted and no length, at most."""
 
 
 def halvings(recipe: Recipe, original: int | None) -> int:
@@ -52,5 +52,5 @@ def _shrunk(value: int, sized: Sized, halved: int) -> int:
     if isinstance(sized.size, Tokens | Characters):
         small = value >> halved
     else:
-        small = {Samples: SAMPLES, Documents: DOCUMENTS}.get(type(sized.size), value)
+        small = FEW.get(type(sized.size), value)
     return min(value, max(small, sized.least))

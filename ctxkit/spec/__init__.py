@@ -37,7 +37,7 @@ from ctxkit.spec.roles import (
     RopeScaler,
     TokenFilter,
 )
-from ctxkit.spec.sizes import Characters, Documents, Samples, Size, Steps, Tokens
+from ctxkit.spec.sizes import Characters, Documents, Epochs, Samples, Size, Steps, Tokens
 
 __all__ = [
     "BY_RULE",
@@ -59,6 +59,7 @@ __all__ = [
     "Document",
     "Documents",
     "EncodedDocument",
+    "Epochs",
     "Eval",
     "EvalOptions",
     "EvalReport",

@@ -30,4 +30,8 @@ class Documents(Size):
 
 
 class Steps(Size):
-    """Optimizer steps: shrink as the steps of the stage do."""
+    """Optimizer steps: a rehearsal takes few."""
+
+
+class Epochs(Size):
+    """Passes over rows: a rehearsal takes one."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from ctxkit.spec import Context, Curriculum, CurriculumOptions, Options, Steps, Tokens
+from ctxkit.spec import Context, Curriculum, CurriculumOptions, Epochs, Options, Steps, Tokens
 
 Difficulty = Literal["easy", "medium", "hard", "very_hard"]
 By = Literal["row", "document"]
@@ -17,7 +17,7 @@ class PhaseOptions(Options):
 
     name: str = Field(min_length=1)
     """What the metrics call it."""
-    epochs: PositiveInt | None = None
+    epochs: Annotated[PositiveInt, Epochs()] | None = None
     """Passes over its rows; rows of a pass before fill up the last step. State `epochs` or `steps`."""
     steps: Annotated[PositiveInt, Steps()] | None = None
     """Optimizer steps, whatever its rows come to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -65,6 +66,20 @@ def test_recipe_says_where_it_comes_from(path: Path, registry: Registry, host: H
     recipe = checks.load(path, registry, host).recipe
     assert len(recipe.description.split()) > 10
     assert any(stage.evals for stage in recipe.stages)
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.parametrize("path", RECIPES, ids=name)
+def test_recipe_rehearses(path: Path, tmp_path: Path) -> None:
+    """A recipe runs whole at toy size, every stage trained and measured."""
+    line = [sys.executable, "-m", "ctxkit", "run", str(path), "--rehearse", "--run-dir", str(tmp_path / "run")]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    about = json.loads((tmp_path / "run/run.json").read_text())
+    stages = yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())["stages"]
+    assert about["status"] == "done"
+    assert {stage["name"] for stage in stages} <= {stage["name"] for stage in about["stages"]}
 
 
 def test_every_base_is_used() -> None:

@@ -1,0 +1,58 @@
+"""A sweep of real runs: points that fail are said, finished ones are not redone, and the table has the rest."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.micro import RECIPE
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+ONE = RECIPE.partition("  - name: control")[0].replace("max_steps: 8", "max_steps: 2")
+
+
+def sweep(recipe: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `ctxkit sweep`."""
+    line = [sys.executable, "-m", "ctxkit", "sweep", str(recipe), "--sweep-dir", str(folder), *arguments]
+    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT, timeout=280)
+
+
+def test_a_sweep(tmp_path: Path) -> None:
+    """One job of an array, then the rest: the first point is recognised; table and figure hold both."""
+    recipe, folder = tmp_path / "micro.yaml", tmp_path / "sweep"
+    recipe.write_text(f"{ONE}sweep: {{stages.base.train.learning_rate: [0.001, 0.01]}}\n")
+    listed = sweep(recipe, folder, "--list")
+    assert listed.returncode == 0, listed.stderr
+    assert len(listed.stdout.splitlines()) == 2
+    assert not folder.exists()
+    first = sweep(recipe, folder, "--point", "0/2")
+    assert first.returncode == 0, first.stderr
+    assert [path.name for path in folder.iterdir()] == ["learning_rate-0.001"]
+    done = sweep(recipe, folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("is finished; nothing was redone") == 1
+    lines = list(csv.DictReader((folder / "sweep.csv").open()))
+    losses = {line["point"]: float(line["value"]) for line in lines if line["metric"] == "loss"}
+    for name, loss in losses.items():
+        logged = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
+        assert loss == [line["loss"] for line in logged if "loss" in line][-1]
+    assert set(losses) == {"learning_rate-0.001", "learning_rate-0.01"}
+    assert "<svg" in (folder / "sweep.html").read_text()
+    assert "train.loss" in done.stdout
+
+
+def test_a_value_that_cannot_be_stops_before_the_first_run(tmp_path: Path) -> None:
+    """With the place of the fault; nothing was run."""
+    recipe = tmp_path / "micro.yaml"
+    recipe.write_text(ONE)
+    done = sweep(recipe, tmp_path / "sweep", "--over", "stages.base.train.max_steps=2,many")
+    assert done.returncode == 2
+    assert "max_steps" in done.stderr
+    assert not (tmp_path / "sweep").exists()
