@@ -119,6 +119,8 @@ def _stage(stage: Stage, path: Path_, found: Found) -> Iterator[Change]:
     steps = stage.curriculum is None or not stage.curriculum.counts_steps()
     for key, (new, why) in toy_train(stage.train, found.halved, steps=steps).items():
         yield Change((*path, "train", key), new, why)
+    for key, new in (stage.curriculum.rehearsed() if stage.curriculum else {}).items():
+        yield Change((*path, "curriculum", *key.split(".")), new, "few rows need not have every length")
     data, row = stage.data, max(stage.data.row_length >> found.halved, 1)
     if data.eval is not None:
         yield Change((*path, "data", "eval", "share"), max(data.eval.share, SET_ASIDE), "of few documents")

@@ -248,12 +248,19 @@ class CurriculumOptions(Component):
         """Return whether its phases may state a window, which needs `data.packing` with its document mask."""
         return False
 
+    def rehearsed(self) -> Mapping[str, Any]:
+        """Return what a rehearsal with its few rows changes, by path within the options: `phases.0.optional`."""
+        return {}
+
     def outline(self) -> tuple[str, ...]:
         """Return what can be said of its phases without data, one line each, for `ctxkit plan`."""
         return ()
 
     def build(self, context: Context) -> Curriculum:
-        """Return a function from the table of rows and the plan of the training to phases."""
+        """Return a function from the table of rows and the plan of the training to phases.
+
+        A phase that it skips because no row fits goes to `context.skipped`, with its name and the reason.
+        """
         raise NotImplementedError
 
 

@@ -102,7 +102,7 @@ class Context:
     """Count tokens that a chunker leaves out: the document, how many tokens, and why; the reason begins with `BY_RULE`
     where it is no loss, as with the begin and end tokens of documents that are joined."""
     skipped: Callable[[str, str], None] = field(default=_unskipped)
-    """Count what a source found and left out, such as a binary file or a broken row: its id, and why; the reason begins
-    with `BY_RULE` where it is no loss."""
+    """Count what a source found and left out, such as a binary file or a broken row, or a phase that a curriculum
+    skipped: its id or name, and why; the reason of a source begins with `BY_RULE` where it is no loss."""
     track: Callable[[Iterable[Any], str, int], Iterator[Any]] = field(default=_untracked)
     """Show progress over an iterable: `for x in context.track(items, "passkey", total)`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,9 +38,17 @@ class Segment:
 class Schedule:
     """What is served when: the phases of a curriculum as a dataset, in optimizer steps."""
 
-    def __init__(self, kind: str, rows: Dataset, table: RowTable, phases: Sequence[Phase], rows_per_step: int) -> None:
-        """Keep whole steps of phases; `rows` are all that the stage has."""
-        self.kind, self._table, self._rows_per_step = kind, table, rows_per_step
+    def __init__(
+        self,
+        kind: str,
+        rows: Dataset,
+        table: RowTable,
+        phases: Sequence[Phase],
+        rows_per_step: int,
+        skipped: Mapping[str, str],
+    ) -> None:
+        """Keep whole steps of phases; `rows` are all that the stage has, `skipped` what has none of them, and why."""
+        self.kind, self._table, self._rows_per_step, self._skipped = kind, table, rows_per_step, skipped
         self._phases = [_cut(phase, rows_per_step) for phase in phases if len(phase.order) >= rows_per_step]
         self._cut = sum(len(phase.order) for phase in phases) - sum(len(phase.order) for phase in self._phases)
         self._ends = np.cumsum([len(phase.order) // rows_per_step for phase in self._phases]).tolist()
@@ -91,6 +99,7 @@ class Schedule:
             "rows_served": len(order),
             "rows_repeated": len(order) - int((times > 0).sum()),
             "rows_cut": self._cut,
+            "skipped": dict(self._skipped),
         }
 
     def described(self, segment: Segment) -> dict[str, Any]:
@@ -130,9 +139,11 @@ def schedule(stage: Stage, rows: Dataset, args: SFTConfig, context: Context) -> 
         raise ValueError("the stage has no curriculum")
     per_step = args.train_batch_size * args.gradient_accumulation_steps * _readers(args)
     table = row_table(rows)
-    phases = options.build(context)(table, _plan(stage, per_step))
+    skipped: dict[str, str] = {}
+    own = replace(context, skipped=skipped.__setitem__)
+    phases = options.build(own)(table, _plan(stage, per_step))
     _check(phases, options, len(table))
-    made = Schedule(options.kind, rows, table, phases, per_step)
+    made = Schedule(options.kind, rows, table, phases, per_step, skipped)
     if not made.steps:
         raise DataError(
             f"the curriculum {options.kind} has no phase of {per_step} rows, and an optimizer step has so many",
@@ -231,4 +242,5 @@ def _tell(stage: str, account: dict[str, Any]) -> None:
         said.append(f"{account['rows_left_out']:,} left out ({account['tokens_left_out']:,} tokens)")
     if account["rows_cut"]:
         said.append(f"{account['rows_cut']:,} cut at the ends of phases, which are no whole steps")
+    said += [f"{name} skipped: {reason}" for name, reason in account["skipped"].items()]
     say(f"stage {stage}: curriculum {account['kind']}: {', '.join(said)}")

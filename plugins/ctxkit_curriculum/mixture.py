@@ -11,7 +11,7 @@ from ctxkit.spec import Phase
 from ctxkit_curriculum.passes import measured, passes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -25,10 +25,21 @@ class Mixture:
     """Take each row from the band that lags furthest behind its share of the tokens."""
 
     def __init__(
-        self, bands: Sequence[int], points: Sequence[Point], *, by: str, allow_unused: bool, seed: int
+        self,
+        bands: Sequence[int],
+        points: Sequence[Point],
+        *,
+        by: str,
+        allow_unused: bool,
+        seed: int,
+        skipped: Callable[[str, str], None] | None = None,
     ) -> None:
-        """Take the least tokens of each band, and the shares of the bands over time."""
+        """Take the least tokens of each band, and the shares of the bands over time.
+
+        `skipped` is told which band is skipped because it has no rows; without it that is an error.
+        """
         self._bands, self._by, self._allow_unused, self._seed = bands, by, allow_unused, seed
+        self._skipped = skipped
         self._times = np.array([at for at, _ in points])
         shares = np.array([values for _, values in points], dtype=np.float64)
         self._shares = shares / shares.sum(axis=1, keepdims=True)
@@ -62,8 +73,12 @@ class Mixture:
         queues = [_Queue(rows, (self._seed, number)) for number, rows in enumerate(members)]
         order = np.empty(count, dtype=np.int64)
         credit = np.zeros(len(members))
+        there = np.array([float(len(rows) > 0) for rows in members])
         for place in range(count):
-            shares = self.shares(place / count)
+            shares = self.shares(place / count) * there
+            if not shares.any():
+                shares = there
+            shares = shares / shares.sum()
             band = int(np.argmax(np.where(shares > 0, credit, -np.inf)))
             order[place] = queues[band].take()
             tokens = lengths[order[place]]
@@ -74,11 +89,16 @@ class Mixture:
     def _refuse(self, members: Sequence[NDArray[np.int64]]) -> None:
         for least, rows, share in zip(self._bands, members, self._shares.max(axis=0), strict=True):
             if share and not len(rows):
-                hint = "lower its border, or give it no share"
-                raise DataError(f"the band from {least:,} tokens has a share of the curriculum and no rows", hint)
+                self._skip(least)
             if len(rows) and not share and not self._allow_unused:
                 said = f"the band from {least:,} tokens has {len(rows):,} rows and no share at any point"
                 raise DataError(said, "give it one, or say `allow_unused: true`")
+
+    def _skip(self, least: int) -> None:
+        if self._skipped is None:
+            hint = "lower its border, give it no share, or say `skip_empty: true`"
+            raise DataError(f"the band from {least:,} tokens has a share of the curriculum and no rows", hint)
+        self._skipped(f"band from {least:,} tokens", "no rows")
 
 
 class _Queue:

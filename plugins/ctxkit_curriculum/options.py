@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
 from ctxkit.spec import Context, Curriculum, CurriculumOptions, Epochs, Options, Steps, Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Difficulty = Literal["easy", "medium", "hard", "very_hard"]
 By = Literal["row", "document"]
@@ -33,7 +36,7 @@ class PhaseOptions(Options):
     learning_rate: float = Field(default=1.0, gt=0)
     """What the learning rate of the stage's own schedule is multiplied by."""
     optional: bool = False
-    """Skip it, and say so, where it has no rows of its own; the last phase alone may be so."""
+    """Skip it, and say so, where it has no rows of its own; otherwise that is an error."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -67,9 +70,7 @@ class PhasesOptions(CurriculumOptions):
     """Leave out rows that fit no phase; otherwise they are an error. Either way they are counted."""
 
     @model_validator(mode="after")
-    def _last_optional(self) -> Self:
-        if any(phase.optional for phase in self.phases[:-1]):
-            raise ValueError("lets the last of its phases alone be optional")
+    def _named(self) -> Self:
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             raise ValueError("needs phases with names of their own")
@@ -79,6 +80,11 @@ class PhasesOptions(CurriculumOptions):
         """Return that its phases say how long is trained."""
         return True
 
+    def rehearsed(self) -> Mapping[str, Any]:
+        """Return that few rows need not fit every phase."""
+        optional = {f"phases.{number}.optional": True for number in range(len(self.phases))}
+        return {**optional, "allow_unused": True}
+
     def outline(self) -> tuple[str, ...]:
         """Return a line for each phase."""
         return tuple(_phase_line(phase) for phase in self.phases)
@@ -87,7 +93,9 @@ class PhasesOptions(CurriculumOptions):
         """Return the phases by the rows."""
         from ctxkit_curriculum.phases import Phases
 
-        return Phases(self.phases, by=self.by, allow_unused=self.allow_unused, seed=context.seed)
+        return Phases(
+            self.phases, by=self.by, allow_unused=self.allow_unused, seed=context.seed, skipped=context.skipped
+        )
 
 
 def _phase_line(phase: PhaseOptions) -> str:
@@ -173,6 +181,8 @@ class MixtureOptions(CurriculumOptions):
     """What the bands measure: the longest document of which a row has a part, whole, or the row."""
     allow_unused: bool = False
     """Leave out bands that have rows and no share at any point; otherwise they are an error."""
+    skip_empty: bool = False
+    """Skip bands that have a share and no rows, and say so; otherwise they are an error."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -185,6 +195,10 @@ class MixtureOptions(CurriculumOptions):
             raise ValueError(f"needs points with {len(self.bands)} shares, one for each of its bands")
         return self
 
+    def rehearsed(self) -> Mapping[str, Any]:
+        """Return that few rows need not fill every band."""
+        return {"skip_empty": True, "allow_unused": True}
+
     def outline(self) -> tuple[str, ...]:
         """Return a line for each point."""
         names = [f"{least:,} tokens or more" for least in self.bands]
@@ -195,7 +209,14 @@ class MixtureOptions(CurriculumOptions):
         from ctxkit_curriculum.mixture import Mixture
 
         points = [(point.at, point.shares) for point in self.points]
-        return Mixture(self.bands, points, by=self.by, allow_unused=self.allow_unused, seed=context.seed)
+        return Mixture(
+            self.bands,
+            points,
+            by=self.by,
+            allow_unused=self.allow_unused,
+            seed=context.seed,
+            skipped=context.skipped if self.skip_empty else None,
+        )
 
 
 def _point_line(point: MixturePoint, names: list[str]) -> str:

@@ -11,7 +11,7 @@ from ctxkit.spec import Phase
 from ctxkit_curriculum.passes import measured, passes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -22,9 +22,18 @@ if TYPE_CHECKING:
 class Phases:
     """Serve the rows of each phase for as long as it says."""
 
-    def __init__(self, phases: Sequence[PhaseOptions], *, by: str, allow_unused: bool, seed: int) -> None:
-        """Take the phases in order; `by` says what their lengths measure."""
+    def __init__(
+        self,
+        phases: Sequence[PhaseOptions],
+        *,
+        by: str,
+        allow_unused: bool,
+        seed: int,
+        skipped: Callable[[str, str], None],
+    ) -> None:
+        """Take the phases in order; `by` says what their lengths measure, `skipped` is told what is skipped and why."""
         self._phases, self._by, self._allow_unused, self._seed = phases, by, allow_unused, seed
+        self._skipped = skipped
 
     def __call__(self, rows: RowTable, plan: TrainingPlan) -> list[Phase]:
         """Return one phase for each pass over the rows of a phase, or one for all of its steps.
@@ -35,10 +44,8 @@ class Phases:
         lengths = measured(rows, self._by)
         chosen = [chosen_rows(phase, lengths, rows.difficulty) for phase in self._phases]
         for phase, found in zip(self._phases, chosen, strict=True):
-            if not len(found) and not phase.optional:
-                groups = f" of difficulty {', '.join(phase.difficulty)}" if phase.difficulty else ""
-                said = f"phase {phase.name} of the curriculum has no row of {phase.range}{groups}"
-                raise DataError(said, f"the longest has {lengths.max():,} tokens; `ctxkit data --show` has all lengths")
+            if not len(found):
+                self._skip(phase, int(lengths.max()))
         if not self._allow_unused:
             _refuse_unused(lengths, chosen)
         made: list[Phase] = []
@@ -46,6 +53,15 @@ class Phases:
             if len(found):
                 made += self._served(phase, found, plan.rows_per_step, number)
         return made
+
+    def _skip(self, phase: PhaseOptions, longest: int) -> None:
+        groups = f" of difficulty {', '.join(phase.difficulty)}" if phase.difficulty else ""
+        reason = f"no row of {phase.range}{groups}"
+        if phase.optional:
+            self._skipped(f"phase {phase.name}", reason)
+            return
+        hint = f"the longest has {longest:,} tokens; `ctxkit data --show` has all lengths"
+        raise DataError(f"phase {phase.name} of the curriculum has {reason}", hint)
 
     def _served(self, phase: PhaseOptions, rows: NDArray[np.int64], rows_per_step: int, number: int) -> list[Phase]:
         """Return the passes of a phase, each ending with a whole step; the last step is filled up from another pass."""

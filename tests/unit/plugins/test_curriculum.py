@@ -95,10 +95,15 @@ def test_steps_instead_of_epochs() -> None:
     assert sorted(Counter(phase.order.tolist()).values()) == [3, 3, 4]
 
 
-def test_optional_last_phase_is_skipped_without_rows_of_its_own() -> None:
-    """Rows that would only be kept do not make a phase; another phase without rows is an error."""
+def test_optional_phase_is_skipped_without_rows_of_its_own() -> None:
+    """Rows that would only be kept do not make a phase; one that is not optional is an error then."""
     rows = table([10, 20])
-    assert {phase.name for phase in phases(rows, {"epochs": 1}, {"epochs": 1, "least": 30, "optional": True})} == {"p0"}
+    said: list[tuple[str, str]] = []
+    stated = [{"name": "p0", "epochs": 1}, {"name": "p1", "epochs": 1, "least": 30, "optional": True}]
+    context = Context(skipped=lambda name, reason: said.append((name, reason)))
+    made = PhasesOptions(kind="phases", phases=stated).build(context)(rows, TrainingPlan(1))
+    assert {phase.name for phase in made} == {"p0"}
+    assert said == [("phase p1", "no row of 30 tokens or more")]
     with pytest.raises(DataError, match=r"phase p1 of the curriculum has no row of 30 tokens or more"):
         phases(rows, {"epochs": 1}, {"epochs": 1, "least": 30})
 
@@ -134,9 +139,7 @@ def test_impossible_phase(phase: dict[str, Any], message: str) -> None:
 
 
 def test_impossible_list_of_phases() -> None:
-    """The last phase alone may be optional, and names differ."""
-    with pytest.raises(ValidationError, match="last of its phases alone"):
-        phases(table([1]), {"epochs": 1, "optional": True}, {"epochs": 1})
+    """Names differ."""
     with pytest.raises(ValidationError, match="names of their own"):
         phases(table([1]), {"name": "a", "epochs": 1}, {"name": "a", "epochs": 1})
 
@@ -221,6 +224,32 @@ def test_mixture_refuses_a_band_that_cannot_be() -> None:
         mixture(table([10, 100]), [(0.0, (0, 1))], steps=1)
     (phase,) = mixture(table([10, 100]), [(0.0, (0, 1))], steps=1, allow_unused=True)
     assert set(phase.order.tolist()) == {1}
+    served = mixture(table([10, 10]), [(0.0, (1, 1)), (0.5, (0, 1))], steps=4, skip_empty=True)
+    assert {row for phase in served for row in phase.order.tolist()} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        PhasesOptions(kind="phases", phases=[{"name": "a", "epochs": 1, "most": 9}, {"name": "b", "epochs": 1}]),
+        MixtureOptions(
+            kind="mixture", bands=(0, 100), points=[{"at": 0, "shares": (1, 0)}, {"at": 1, "shares": (0, 1)}]
+        ),
+        GrowOptions(kind="grow", start=64),
+    ],
+)
+def test_rehearsal_needs_no_row_of_every_length(options: PhasesOptions | MixtureOptions | GrowOptions) -> None:
+    """With what a rehearsal lays over it, a curriculum takes rows of any lengths."""
+    values = options.model_dump(mode="json")
+    for path, value in options.rehearsed().items():
+        *parents, last = path.split(".")
+        place: Any = values
+        for part in parents:
+            place = place[int(part) if part.isdigit() else part]
+        place[last] = value
+    small = type(options).model_validate(values)
+    for lengths in ([50], [200], [50, 200]):
+        assert small.build(Context())(table(lengths), TrainingPlan(2, steps=3))
 
 
 @pytest.mark.parametrize(

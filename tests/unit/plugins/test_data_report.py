@@ -134,7 +134,7 @@ def mix(**changes: object) -> dict[str, Any]:
 def manifest(**changes: object) -> dict[str, Any]:
     """Return a manifest of two sources, packed, without evaluation rows."""
     return {
-        "format": 2,
+        "format": 4,
         "length": 32768,
         "tokenizer": {"vocab_size": 49152},
         "chunker": "multi_file",
@@ -582,7 +582,7 @@ def test_missing_and_foreign_data_is_named(run_dir: Path) -> None:
         "data.json: stage out: not the name of a folder",
         "data.json: stage up: not the name of a folder",
         "data.json: stage number: not the name of a folder",
-        "data/aaa111/manifest.json: not of format 2; prepare the data again",
+        "data/aaa111/manifest.json: not of format 4; prepare the data again",
     ):
         assert f"Could not be read: {said}\n" in text
     assert text.count("tokens to train on") == 1

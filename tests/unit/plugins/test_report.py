@@ -140,7 +140,7 @@ def run_dir(tmp_path: Path) -> Path:
         "filtered_documents": {"shorter than 9 characters": 7},
     }
     train = {"rows": 1903, "chunks": 2100, "tokens": 974608}
-    manifest = {"format": 2, "train": train, "eval": None, "sources": [source]}
+    manifest = {"format": 4, "train": train, "eval": None, "sources": [source]}
     put(tmp_path / "data" / "abc123" / "manifest.json", manifest)
     put(tmp_path / "recipe.yaml", "name: tiny-yarn\nstages: {}\n")
     put(tmp_path / "provenance.json", {"packages": {"torch": "2.13.0"}, "devices": ["cpu"]})

@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from ctxkit.errors import CtxkitError, DataError
 from ctxkit.recipe import Packing
-from ctxkit.spec import Phase
+from ctxkit.spec import Context, Phase
 from ctxkit.train.curriculum import Schedule, row_table, schedule, served, split
 from ctxkit.train.phase_metrics import PhaseMetrics, summaries
 from tests.unit.train.builders import Texts, prepare, section
@@ -84,6 +84,7 @@ class Stated:
     """A curriculum of the phases of a test."""
 
     kind = "stated"
+    skips: ClassVar[dict[str, str]] = {}
 
     def __init__(self, *phases: Phase, windowed: bool = False) -> None:
         self.phases, self._windowed = phases, windowed
@@ -91,7 +92,10 @@ class Stated:
     def windowed(self) -> bool:
         return self._windowed
 
-    def build(self, context: object) -> Any:
+    def build(self, context: Context) -> Any:
+        for name, reason in self.skips.items():
+            context.skipped(name, reason)
+
         def decide(rows: object, plan: Any) -> list[Phase]:
             self.plan = plan
             return list(self.phases)
@@ -104,7 +108,7 @@ def in_force(folder: Path, curriculum: Stated, *, batch: int = 2, **train: Any) 
     rows = prepare(section(Texts(lengths=(5, 9, 14))), folder).train
     args = SFTConfig(output_dir=str(folder), per_device_train_batch_size=batch, use_cpu=True, bf16=False)
     stage: Any = SimpleNamespace(name="s", curriculum=curriculum, train=train)
-    return schedule(stage, rows, args, SimpleNamespace(seed=0))
+    return schedule(stage, rows, args, Context())
 
 
 def test_whole_steps_and_an_account(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,12 +116,22 @@ def test_whole_steps_and_an_account(tmp_path: Path, capsys: pytest.CaptureFixtur
     made = in_force(tmp_path, Stated(Phase("a", numbers(0, 1, 1)), Phase("b", numbers(1, 0, 0, 1), 0.5)))
     assert made.account() == {
         "kind": "stated", "steps": 3, "rows": 3, "rows_left_out": 1, "tokens_left_out": 15, "rows_served": 6,
-        "rows_repeated": 4, "rows_cut": 1,
+        "rows_repeated": 4, "rows_cut": 1, "skipped": {},
     }  # fmt: skip
     assert [made.learning_rate(step) for step in range(4)] == [1.0, 0.5, 0.5, 0.5]
     said = capsys.readouterr().err
     assert "1 left out (15 tokens)" in said
     assert "1 cut at the ends of phases" in said
+
+
+def test_skipped_phase_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a curriculum skips is said by name with the reason, and kept in the record."""
+    monkeypatch.setattr(Stated, "skips", {"phase long": "no row of 9 tokens"})
+    made = in_force(tmp_path, Stated(Phase("a", numbers(0, 1))))
+    assert made.account()["skipped"] == {"phase long": "no row of 9 tokens"}
+    assert "phase long skipped: no row of 9 tokens" in capsys.readouterr().err
 
 
 def test_plan_is_what_the_recipe_says(tmp_path: Path) -> None:

@@ -16,12 +16,18 @@ from transformers import PreTrainedTokenizerFast
 
 from ctxkit.recipe import EvalSplit, Packing
 from ctxkit.spec import Context, Document, SourceOptions
-from ctxkit.train.rows import Gather, open_rows
+from ctxkit.train.rows import FORMAT, Gather, open_rows
+from ctxkit_report import manifest as report
 from tests.unit.train.builders import Texts, contents, ids_of, prepare, rows_folder, samples_of, section
 
 pytestmark = pytest.mark.torch
 
 DATA = section(Texts(lengths=tuple(range(1, 60))), overlap=4, packing=Packing(length=64), eval=EvalSplit(share=0.2))
+
+
+def test_report_knows_the_format() -> None:
+    """A format that was raised here is raised in the report too, which would call every new manifest a stranger."""
+    assert report.FORMAT == FORMAT
 
 
 def damaged(path: Path, share: float) -> None:
