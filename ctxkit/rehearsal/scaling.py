@@ -49,8 +49,5 @@ def shrunk(sized: Sized, halved: int) -> int | tuple[int, ...]:
 def _shrunk(value: int, sized: Sized, halved: int) -> int:
     if type(value) is not int:
         return value  # a share
-    if isinstance(sized.size, Tokens | Characters):
-        small = value >> halved
-    else:
-        small = FEW.get(type(sized.size), value)
+    small = value >> halved if isinstance(sized.size, Tokens | Characters) else FEW.get(type(sized.size), value)
     return min(value, max(small, sized.least))

@@ -10,8 +10,8 @@ from ctxkit.sft_fields import sft_fields
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-STEPS = 3
-SAVED = 2
+STEPS = 2
+SAVED = 1
 """Steps between checkpoints."""
 ROWS = 2
 """In a batch, and batches in a step."""

@@ -60,7 +60,7 @@ def test_training_is_short_and_on_the_cpu(load: Load, registry: Registry, host: 
     """A few steps of few rows; what needs a GPU is left out."""
     recipe = small(load, registry, host)[0].recipe
     train = recipe.stages[0].train
-    assert train["max_steps"] == 3
+    assert train["max_steps"] == 2
     assert (train["warmup_steps"], train["gradient_accumulation_steps"], train["bf16"]) == (1, 2, False)
     assert "deepspeed" not in train
     assert train["optim"] == "adamw_torch"
@@ -70,12 +70,12 @@ def test_training_is_short_and_on_the_cpu(load: Load, registry: Registry, host: 
 
 def test_every_change_is_said_once(load: Load, registry: Registry, host: Host) -> None:
     """The list names old and new value and the reason; stages that change alike share a line."""
-    text = LONG + "stages: [{name: a}, {name: b, train: {max_steps: 2}}]\n"
+    text = LONG + "stages: [{name: a}, {name: b, train: {max_steps: 1}}]\n"
     located, changes = small(load, registry, host, text)
     lines = said(changes, located.recipe)
     assert "data.chunker.length: 32768 -> 1024  (lengths shrink alike, by 32)" in lines
-    assert "train.max_steps: 400 -> 3  (a rehearsal has 3 steps)  [a]" in lines
-    assert not [line for line in lines if "max_steps: 2" in line]
+    assert "train.max_steps: 400 -> 2  (a rehearsal has 2 steps)  [a]" in lines
+    assert not [line for line in lines if "max_steps: 1" in line]
     assert "train.deepspeed: zero3.json -> left out  (a rehearsal runs on the CPU, in one process)" in lines
 
 
