@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FORWARD_TOKENS = 4096
-"""Tokens of one row whose logits exist at once; the rest of the row is reached through the KV cache, which is exact."""
+"""Tokens of one row whose logits exist at once; the rest of the row is reached through the KV cache, which is exact
+where the rotary frequencies are the same at every length; elsewhere the whole row is computed for each block."""
 TAIL = 4
 """The tail is the last 1/4 of a window."""
 
@@ -118,16 +119,36 @@ def token_losses(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> NDArr
     import torch
 
     ids = torch.tensor([list(row) for row in rows], device=model.device)
-    losses, cache = [], None
-    for start in range(0, ids.shape[1] - 1, FORWARD_TOKENS):
-        block = ids[:, start : min(start + FORWARD_TOKENS, ids.shape[1] - 1)]
-        # Without a cache object, transformers would see one block of a longer row as a row of its own.
-        several = ids.shape[1] - 1 > FORWARD_TOKENS
-        outputs = model(input_ids=block, past_key_values=cache, use_cache=several)
-        cache = outputs.past_key_values if several else None
-        targets = ids[:, start + 1 : start + 1 + block.shape[1]]
-        logits = outputs.logits.float()
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    losses = []
+    for start, logits in _logits(model, ids):
+        targets = ids[:, start + 1 : start + 1 + logits.shape[1]]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
         losses.append(loss.view(len(rows), -1).double().cpu())
     joined: NDArray[np.float64] = torch.cat(losses, dim=1).numpy()
     return joined
+
+
+def _logits(model: PreTrainedModel, ids: Any) -> Iterator[tuple[int, Any]]:
+    """Yield the logits of every token but the last, a block at a time, each with the place where it begins."""
+    import torch
+
+    inputs, cache = ids[:, :-1], None
+    several = inputs.shape[1] > FORWARD_TOKENS
+    for start in range(0, inputs.shape[1], FORWARD_TOKENS):
+        stop = min(start + FORWARD_TOKENS, inputs.shape[1])
+        if several and _rotates_by_length(model):
+            # The keys of a cache would keep the frequencies of the shorter row that they were written for.
+            block = torch.arange(start, stop, device=inputs.device)
+            yield start, model(input_ids=inputs, logits_to_keep=block, use_cache=False).logits
+            continue
+        # Without a cache object, transformers would see one block of a longer row as a row of its own.
+        outputs = model(input_ids=inputs[:, start:stop], past_key_values=cache, use_cache=several)
+        cache = outputs.past_key_values if several else None
+        yield start, outputs.logits
+
+
+def _rotates_by_length(model: PreTrainedModel) -> bool:
+    """Return whether the rotary frequencies of a model depend on the length of the row."""
+    parameters = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    parameters = parameters.get("full_attention") or parameters
+    return parameters.get("rope_type") in ("dynamic", "longrope")
