@@ -15,7 +15,7 @@ WANTED = 1024
 """Tokens of the longest window of a rehearsal, where the shortest lengths of the recipe allow it."""
 MOST = 4096
 """Tokens of the longest window of a rehearsal, at most: beyond it ratios give way."""
-FEW = {Samples: 2, Documents: 64, Steps: 2, Epochs: 1}
+FEW = {Samples: 1, Documents: 64, Steps: 2, Epochs: 1}
 """What a rehearsal takes of everything that is counted and no length, at most."""
 
 

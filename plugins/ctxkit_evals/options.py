@@ -26,7 +26,7 @@ class PerplexityOptions(EvalOptions):
     """Held-out documents; keep them out of every training source."""
     lengths: tuple[Length, ...] = Field(min_length=1)
     """Context lengths in tokens. For every length the windows end at the same tokens, so the texts are the same."""
-    windows: Annotated[PositiveInt, Samples()] = 32
+    windows: Annotated[PositiveInt, Samples(least=2)] = 32
     """How many, spread over the documents that hold the longest length."""
     batch_size: PositiveInt = 4
     """Windows measured at once."""

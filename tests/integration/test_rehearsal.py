@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
+from ctxkit.errors import CtxkitError, DataError
+from ctxkit.rehearsal import toy_config
+from ctxkit.train.rehearsal import _architecture, unreached
 from tests.integration.micro import RECIPE
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
@@ -83,3 +87,52 @@ def test_a_run_is_never_cleared(tmp_path: Path) -> None:
     assert done.returncode == 4
     assert "holds a run, and no rehearsal" in done.stderr
     assert (tmp_path / "run/run.json").read_text() == '{"status": "done"}'
+
+
+@pytest.mark.parametrize(
+    "kind", ["llama", "qwen2", "qwen3_moe", "mistral", "gemma3_text", "phi", "phi3", "starcoder2", "gpt_oss", "mixtral"]
+)
+def test_architectures_shrink(kind: str) -> None:
+    """Transformers makes a model of the small config, with rotary dimensions as many as in the large one."""
+    large = AutoConfig.for_model(kind)
+    toy = toy_config(large.to_dict(), 3)
+    small = AutoConfig.for_model(**toy, vocab_size=258, bos_token_id=0, eos_token_id=0, pad_token_id=1)
+    model = AutoModelForCausalLM.from_config(small)
+    assert model(torch.arange(20)[None]).logits.shape == (1, 20, 258)
+    assert sum(weight.numel() for weight in model.parameters()) < 40_000_000
+    head = [getattr(each, "head_dim", None) or each.hidden_size // each.num_attention_heads for each in (large, small)]
+    assert head[0] == head[1]
+    assert small.max_position_embeddings == large.max_position_embeddings // 8
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("meta-llama/Llama-2-7b-hf", "llama"),
+        ("Qwen/Qwen2.5-0.5B", "qwen2"),
+        ("Qwen/Qwen3-8B", "qwen3"),
+        ("bigcode/starcoder2-3b", "starcoder2"),
+        ("mistralai/Mistral-7B-v0.1", "mistral"),
+        ("microsoft/Phi-3-mini-4k-instruct", "phi3"),
+    ],
+)
+def test_a_name_says_its_architecture(name: str, kind: str) -> None:
+    """The longest model type that is in it."""
+    assert _architecture(name) == kind
+
+
+def test_a_name_that_says_nothing() -> None:
+    """Is refused, with what to do."""
+    with pytest.raises(CtxkitError, match="hf download me/mine") as caught:
+        _architecture("me/mine")
+    assert caught.value.exit_code == 2
+
+
+def test_out_of_reach_is_not_wrong() -> None:
+    """A connection that fails anywhere in the chain of causes; not a file that is missing."""
+    error = DataError("no dataset")
+    assert not unreached(error)
+    error.__cause__ = FileNotFoundError()
+    assert not unreached(error)
+    error.__cause__.__context__ = ConnectionError()
+    assert unreached(error)
