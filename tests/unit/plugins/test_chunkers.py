@@ -255,7 +255,7 @@ def test_paragraph_bounds() -> None:
 def test_components() -> None:
     """The plugin offers its chunkers and one eval."""
     kinds = {(cls.slot, cls.model_fields["kind"].annotation) for cls in ctxkit_components()}
-    chunkers = {"overlap", "paragraph", "multi_file", "commit_chain", "snippet_qa"}
+    chunkers = {"overlap", "paragraph", "pose", "multi_file", "commit_chain", "snippet_qa"}
     assert kinds == {*(("chunker", Literal[kind]) for kind in chunkers), ("eval", Literal["snippet_qa"])}
 
 

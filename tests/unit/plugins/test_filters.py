@@ -75,18 +75,18 @@ def test_tokens_by_default(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "key"),
     [
-        "kind: length, min_characters: 9, max_characters: 3",
-        "kind: tokens, min_tokens: 9, max_tokens: 3",
-        "kind: repetition, method: window, max_ratio: 0.3",
-        "kind: repetition, threshold: 0.9",
+        ("kind: length, min_characters: 9, max_characters: 3", "min_characters"),
+        ("kind: tokens, min_tokens: 9, max_tokens: 3", "min_tokens"),
+        ("kind: repetition, method: window, max_ratio: 0.3", "max_ratio"),
+        ("kind: repetition, threshold: 0.9", "threshold"),
     ],
 )
-def test_options_that_do_not_fit(faults: Callable[..., Any], minimal: str, options: str) -> None:
+def test_options_that_do_not_fit(faults: Callable[..., Any], minimal: str, options: str, key: str) -> None:
     """A greatest length below the least is a fault of the recipe, and so is an option that the method never reads."""
     (fault,) = faults(minimal, f"data.filters=[{{{options}}}]")
-    assert fault.dotted == "data.filters.0"
+    assert fault.dotted == f"data.filters.0.{key}"
 
 
 def test_patterns_are_regular_expressions(faults: Callable[..., Any], minimal: str) -> None:
