@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -93,11 +93,10 @@ def test_what_comes_after_a_jump_sees_what_came_before(model: LlamaForCausalLM, 
     assert torch.equal(behind(bare[0]), behind(bare[1])), "transformers needs no mask any more: leave it out"
 
 
-@settings(deadline=None, max_examples=5)
-@given(st.integers(0, 3))
-def test_padded_rows_have_the_loss_of_each(seed: int, model: LlamaForCausalLM, tmp_path_factory: Any) -> None:
+@pytest.mark.parametrize("seed", [0, 1])
+def test_padded_rows_give_the_logits_of_each(seed: int, model: LlamaForCausalLM, tmp_path: Path) -> None:
     """Rows of a batch, padded on the right, give the logits that each gives alone with its positions."""
-    rows = prepare(section(LONG, chunker=POSE), tmp_path_factory.mktemp("rows"), seed=seed).train
+    rows = prepare(section(LONG, chunker=POSE), tmp_path, seed=seed).train
     together = batch(rows, 0, len(rows) - 1)
     with torch.no_grad():
         logits = model(**together, use_cache=False).logits
