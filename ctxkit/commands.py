@@ -19,7 +19,7 @@ from ctxkit import identity, listing
 from ctxkit import plan as plans
 from ctxkit import sweep as sweeps
 from ctxkit.checks import load, warnings
-from ctxkit.errors import CtxkitError, ExitCode, Fault, Origin, RecipeError, StoppedError
+from ctxkit.errors import CtxkitError, ExitCode, Fault, Origin, RecipeError, ResumeError, StoppedError
 from ctxkit.host import Host
 from ctxkit.launch import alone, rank
 from ctxkit.registry import Registry, collect
@@ -148,7 +148,15 @@ def inspect(target: str, tokenizer: str | None, plugin_files: tuple[str, ...], *
 
 
 def _directory(located: Located, run_dir: str | None) -> RunDirectory:
-    return RunDirectory(Path(run_dir) if run_dir else Path("runs") / located.recipe.name)
+    """Return the run directory.
+
+    Raises:
+        ResumeError: it is a rehearsal's, which the next rehearsal clears.
+    """
+    directory = RunDirectory(Path(run_dir) if run_dir else Path("runs") / located.recipe.name)
+    if directory.rehearsed:
+        raise ResumeError(f"{directory.path} holds a rehearsal", "choose another --run-dir, or remove it")
+    return directory
 
 
 @dataclass(frozen=True)

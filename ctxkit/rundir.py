@@ -33,6 +33,16 @@ class RunDirectory:
     path: Path
 
     @property
+    def rehearsal(self) -> Path:
+        """The file by which a directory is known as a rehearsal's."""
+        return self.path / "rehearsal" / "rehearsal.json"
+
+    @property
+    def rehearsed(self) -> bool:
+        """Whether a rehearsal made the directory its own, so that the next may clear it and no run may use it."""
+        return bool(read_json(self.rehearsal).get("made_by"))
+
+    @property
     def tokenizer(self) -> Path:
         """The tokenizer of every stage."""
         return self.path / "tokenizer"

@@ -19,13 +19,13 @@ from ctxkit.reading import Located
 from ctxkit.recipe import ModelSection, Recipe, TokenizerTraining
 from ctxkit.registry import Registry
 from ctxkit.rehearsal import Change, Found, components, halvings, rehearsed, said, toy_config
-from ctxkit.rundir import RunDirectory
+from ctxkit.rundir import RunDirectory, write_json
 from ctxkit.spec import Context, SourceOptions
 from ctxkit.train.model import refusal
 from ctxkit.train.progress import say
 from ctxkit.train.tokenizer import byte_tokenizer
 
-FOLDER = "rehearsal"
+SHOWN = 10
 """Of a run directory: what stands in for model, tokenizer and sources; its being there says that it is a rehearsal."""
 TEXTS = 24
 """Documents of a stand-in."""
@@ -44,7 +44,7 @@ def rehearse(located: Located, host: Host, registry: Registry, directory: RunDir
     Raises:
         CtxkitError: the recipe, its model or a source is wrong, or nothing is known of a model that cannot be reached.
     """
-    folder = directory.path / FOLDER
+    folder = directory.rehearsal.parent
     with directory.locked():
         _clear(directory, folder)
         recipe = located.recipe
@@ -62,16 +62,31 @@ def rehearse(located: Located, host: Host, registry: Registry, directory: RunDir
 
 
 def _clear(directory: RunDirectory, folder: Path) -> None:
-    """Begin anew: a rehearsal before may have been one of a recipe that was mended since."""
-    if folder.is_dir():
-        for path in directory.path.iterdir():
-            if path.name != ".lock":
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    elif directory.status():
-        raise CtxkitError(
-            f"{directory.path} holds a run, and no rehearsal", "choose another --run-dir", exit_code=ExitCode.RESUME
-        )
-    folder.mkdir(parents=True)
+    """Begin anew: a rehearsal before may have been one of a recipe that was mended since.
+
+    Nothing is removed but from a directory that was empty when a rehearsal made it its own.
+    """
+    found = [path for path in directory.path.iterdir() if path.name != ".lock"]
+    if found and not directory.rehearsed:
+        names = ", ".join(sorted(path.name for path in found)[:SHOWN])
+        said = f"{directory.path} holds {names}, and no rehearsal"
+        raise CtxkitError(said, "choose another --run-dir, or an empty one", exit_code=ExitCode.RESUME)
+    directory.rehearsal.parent.mkdir(exist_ok=True)
+    write_json(directory.rehearsal, {"made_by": "ctxkit run --rehearse"})
+    for path in found:
+        if path != folder:
+            _remove(path)
+    for path in folder.iterdir():
+        if path != directory.rehearsal:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all in it; what a link leads to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _longest_window(recipe: Recipe, window: int | None) -> int:
@@ -150,10 +165,14 @@ def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+UNREACHED = frozenset({"LocalEntryNotFoundError", "GatedRepoError"})
+"""Errors of the hub: not there and not to be asked, or asked and not allowed without a licence accepted."""
+
+
 def unreached(error: BaseException | None) -> bool:
     """Return whether an error says that something lies where this machine cannot look, rather than that it is wrong."""
     while error is not None:
-        if isinstance(error, ConnectionError | TimeoutError) or type(error).__name__ == "LocalEntryNotFoundError":
+        if isinstance(error, ConnectionError | TimeoutError) or type(error).__name__ in UNREACHED:
             return True
         error = error.__cause__ or error.__context__
     return False

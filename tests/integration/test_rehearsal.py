@@ -12,9 +12,11 @@ import torch
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from ctxkit.cli import main
 from ctxkit.errors import CtxkitError, DataError
 from ctxkit.rehearsal import toy_config
-from ctxkit.train.rehearsal import _architecture, unreached
+from ctxkit.rundir import RunDirectory
+from ctxkit.train.rehearsal import _architecture, _clear, unreached
 from tests.integration.micro import RECIPE
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
@@ -85,8 +87,40 @@ def test_a_run_is_never_cleared(tmp_path: Path) -> None:
     (tmp_path / "run/run.json").write_text('{"status": "done"}')
     done = rehearse(recipe, tmp_path / "run")
     assert done.returncode == 4
-    assert "holds a run, and no rehearsal" in done.stderr
+    assert "holds run.json, and no rehearsal" in done.stderr
     assert (tmp_path / "run/run.json").read_text() == '{"status": "done"}'
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "rehearsal/notes.txt", "data/rows.txt"])
+def test_nothing_of_others_is_cleared(name: str, tmp_path: Path) -> None:
+    """A folder that a rehearsal did not make its own is refused, the second time too, whatever it is called."""
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("mine")
+    directory = RunDirectory(tmp_path)
+    for _ in range(2):
+        with pytest.raises(CtxkitError, match="and no rehearsal"):
+            _clear(directory, directory.rehearsal.parent)
+    assert file.read_text() == "mine"
+
+
+def test_a_rehearsal_is_cleared_and_no_more(tmp_path: Path) -> None:
+    """What a link leads to stays; a run refuses the directory, so that no run is ever cleared."""
+    directory = RunDirectory(tmp_path / "run")
+    directory.path.mkdir()
+    _clear(directory, directory.rehearsal.parent)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/file").touch()
+    (directory.path / "link").symlink_to(tmp_path / "mine")
+    (directory.path / "stages").mkdir()
+    (directory.path / "rehearsal/model").mkdir()
+    _clear(directory, directory.rehearsal.parent)
+    assert [path.name for path in directory.path.rglob("*")] == ["rehearsal", "rehearsal.json"]
+    assert (tmp_path / "mine/file").exists()
+    recipe = tmp_path / "micro.yaml"
+    recipe.write_text(RECIPE)
+    assert main(["run", str(recipe), "--run-dir", str(directory.path)]) == 4
+    assert main(["data", str(recipe), "--run-dir", str(directory.path)]) == 4
 
 
 @pytest.mark.parametrize(
