@@ -177,11 +177,13 @@ def sweep(request: SweepRequest, part: tuple[int, int] | None, *, listed: bool) 
     located = load(Path(request.recipe), registry, host, request.sets)
     folder = Path(request.sweep_dir) if request.sweep_dir else Path("runs") / f"{located.recipe.name}-sweep"
     over = {key: sweeps.checked(key, values) for key, values in (located.recipe.sweep or {}).items()}
-    over |= dict(sweeps.parse_over(text) for text in request.over)
+    over |= sweeps.parse_all(request.over)
     made = tuple(sweeps.points(over))
-    swept = sweeps.Sweep(request.recipe, folder, made, request.sets, request.plugin_files)
-    for point in made:  # a value that cannot be is found before the first run
-        load(Path(request.recipe), registry, host, (*request.sets, *point.sets))
+    # A value that cannot be is found before the first run.
+    recipes = [load(Path(request.recipe), registry, host, (*request.sets, *point.sets)) for point in made]
+    pairs = zip(made, recipes, strict=True)
+    others = frozenset(point.name for point, own in pairs if _holds_another(folder / point.name, own))
+    swept = sweeps.Sweep(request.recipe, folder, made, request.sets, request.plugin_files, others)
     if listed:
         click.echo("\n".join(swept.line(point) for point in made))
         return ExitCode.DONE
@@ -190,6 +192,14 @@ def sweep(request: SweepRequest, part: tuple[int, int] | None, *, listed: bool) 
     if part is None:
         _tabulate(host, swept)
     return code
+
+
+def _holds_another(folder: Path, located: Located) -> bool:
+    try:
+        RunDirectory(folder).holds(identity.plain(located.recipe), identity.components(located.recipe))
+    except ResumeError:
+        return True
+    return False
 
 
 def _tabulate(host: Host, swept: sweeps.Sweep) -> None:

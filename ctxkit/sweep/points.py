@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -62,6 +63,22 @@ def checked(key: str, values: Sequence[Any], origin: Origin | None = None) -> tu
     return tuple(values)
 
 
+def parse_all(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Return the values of each path that `--over` names.
+
+    Raises:
+        RecipeError: one has another form, or a path or a value is given twice.
+    """
+    found: dict[str, tuple[Any, ...]] = {}
+    for text in texts:
+        key, values = parse_over(text)
+        if key in found:
+            hint = "give all its values at once, such as train.seed=0,1,2"
+            raise RecipeError([Fault(("sweep", key), "is given twice", hint, Origin(f"--over {text}"))])
+        found[key] = values
+    return found
+
+
 def points(over: Mapping[str, Sequence[Any]]) -> list[Point]:
     """Return every combination, the last path changing fastest.
 
@@ -75,13 +92,11 @@ def points(over: Mapping[str, Sequence[Any]]) -> list[Point]:
     if count > MOST:
         raise RecipeError([Fault(("sweep",), f"{count} combinations are more than {MOST}")])
     short = _short_names(tuple(over))
-    made: dict[str, Point] = {}
+    made: list[Point] = []
     for chosen in itertools.product(*over.values()):
         values = dict(zip(over, chosen, strict=True))
-        name = "_".join(f"{short[key]}-{_safe(value)}" for key, value in values.items())
-        name = name if name not in made else f"{name}_{len(made)}"
-        made[name] = Point(name, values)
-    return list(made.values())
+        made.append(Point("_".join(f"{_safe(short[key])}-{_safe(value)}" for key, value in values.items()), values))
+    return made
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
@@ -94,8 +109,12 @@ def _short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def _safe(value: Any) -> str:
+    """Return a value as a part of a folder's name; with a hash of it where that is not all of it."""
     text = value if isinstance(value, str) else json.dumps(value)
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:40] or "empty"
+    plain = re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")[:40]
+    if plain == text:
+        return text
+    return "-".join([*([plain] if plain else []), hashlib.sha256(text.encode()).hexdigest()[:6]])
 
 
 def _plain(parsed: Parsed) -> Any:

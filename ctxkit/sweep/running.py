@@ -32,6 +32,8 @@ class Sweep:
     points: tuple[Point, ...]
     sets: tuple[str, ...] = ()
     plugin_files: tuple[str, ...] = ()
+    others: frozenset[str] = frozenset()
+    """Names of points whose run directory holds a run of another recipe."""
 
     def directory(self, point: Point) -> Path:
         """Return the run directory of a point."""
@@ -50,6 +52,8 @@ class Sweep:
 
     def status(self, point: Point) -> str:
         """Return what `run.json` of a point says; `missing` where it was not begun."""
+        if point.name in self.others:
+            return "another recipe"
         return str(read_json(self.directory(point) / "run.json").get("status", "missing"))
 
     def record(self, results: Sequence[Mapping[str, Any]]) -> None:
@@ -67,7 +71,7 @@ def run_points(sweep: Sweep, chosen: Sequence[Point], say: Callable[[str], None]
     failed = ExitCode.DONE
     for number, point in enumerate(chosen, 1):
         say(f"point {number}/{len(chosen)}: {point.name}")
-        code = subprocess.run(sweep.words(point), check=False, stdout=subprocess.DEVNULL).returncode
+        code = _ended(sweep.words(point))
         if code in STOPS:
             return abs(code) if code > 0 else int(ExitCode.PREEMPTED)
         if code:
@@ -76,3 +80,16 @@ def run_points(sweep: Sweep, chosen: Sequence[Point], say: Callable[[str], None]
             if fail_fast:
                 return code
     return int(failed)
+
+
+def _ended(words: Sequence[str]) -> int:
+    """Run a command to its end, and return its exit status; it is told to stop when we are, saves, and ends."""
+    # In a session of its own: what is typed at the terminal reaches it once, through us. Twice would end it at once.
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True)
+    told = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda number, _: process.send_signal(number)) for number in told}
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

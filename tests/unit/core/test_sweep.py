@@ -5,27 +5,31 @@ from __future__ import annotations
 import csv
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from statistics import fmean, stdev
 
 import pytest
 
 from ctxkit.errors import RecipeError
-from ctxkit.sweep import Point, Sweep, parse_over, points, pooled, rows, run_points, terminal, write_csv
+from ctxkit.sweep import Point, Sweep, parse_all, points, pooled, rows, run_points, terminal, write_csv
 
 
 def test_values_are_yaml() -> None:
     """Numbers, words, lists and null are what YAML makes of them."""
-    assert parse_over("train.seed=0,1") == ("train.seed", (0, 1))
-    assert parse_over("rope.kind=yarn,linear") == ("rope.kind", ("yarn", "linear"))
-    assert parse_over("a=[1, 2],null,1e-4") == ("a", ([1, 2], None, 1e-4))
+    assert parse_all(["train.seed=0,1"]) == {"train.seed": (0, 1)}
+    assert parse_all(["rope.kind=yarn,linear"]) == {"rope.kind": ("yarn", "linear")}
+    assert parse_all(["a=[1, 2],null,1e-4"]) == {"a": ([1, 2], None, 1e-4)}
 
 
 @pytest.mark.parametrize("text", ["train.seed", "train.seed=", "=1", "a=1,1", "a=[1"])
 def test_other_forms_are_refused(text: str) -> None:
     """With the option that was typed."""
     with pytest.raises(RecipeError, match="--over"):
-        parse_over(text)
+        parse_all([text])
 
 
 def test_all_combinations_in_order() -> None:
@@ -39,8 +43,10 @@ def test_all_combinations_in_order() -> None:
 
 def test_names_are_safe_and_distinct() -> None:
     """Whatever the values are, a folder can have the name, and no two points share one."""
-    names = [point.name for point in points({"a": ("../x", "..x", {"kind": "yarn"})})]
-    assert len(set(names)) == 3
+    values = ("../x", "..x", {"kind": "yarn"}, 1, -1, "x" * 50, "x" * 51, "")
+    names = [point.name for point in points({"a./tmp/x": values})]
+    assert len(set(names)) == len(values)
+    assert names == [points({"a./tmp/x": (value,)})[0].name for value in values], "the order of values changes no name"
     assert not [name for name in names if "/" in name or ".." in name]
 
 
@@ -123,3 +129,33 @@ def test_exit_status(tmp_path: Path, codes: tuple[int, ...], fail_fast: bool, st
     assert run_points(swept, made, said.append, fail_fast=fail_fast) == status
     assert len((tmp_path / "ran").read_text().split()) == ran
     assert bool([text for text in said if "failed with exit code 3" in text]) == (3 in codes)
+
+
+def test_a_path_given_twice_is_refused() -> None:
+    """Neither list of values wins in silence."""
+    with pytest.raises(RecipeError, match="is given twice"):
+        parse_all(["train.seed=0,1", "train.seed=7"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_point_that_is_told_to_stop_may_save(number: int, tmp_path: Path) -> None:
+    """What stops the sweep goes on to its point once, which takes its time, and its exit status is the sweep's."""
+    point = tmp_path / "point.py"
+    point.write_text(
+        "import signal, sys, time\n"
+        "def stop(number, frame):\n"
+        "    time.sleep(1.5)\n"
+        "    open(sys.argv[1], 'a').write('saved ')\n"
+        "    sys.exit(75)\n"
+        "signal.signal(signal.SIGTERM, stop), signal.signal(signal.SIGINT, stop)\n"
+        "open(sys.argv[1], 'w').write('began ')\n"
+        "time.sleep(30)\n"
+    )
+    words = [sys.executable, str(point), str(tmp_path / "said")]
+    line = f"from ctxkit.sweep.running import _ended; raise SystemExit(_ended({words!r}))"
+    sweep = subprocess.Popen([sys.executable, "-c", line])
+    while not (tmp_path / "said").exists() or not (tmp_path / "said").read_text():
+        time.sleep(0.05)
+    sweep.send_signal(number)
+    assert sweep.wait(20) == 75
+    assert (tmp_path / "said").read_text() == "began saved "
