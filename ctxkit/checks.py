@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ctxkit.reading import Located
     from ctxkit.registry import Registry
     from ctxkit.sft_fields import SftField
+    from ctxkit.spec import RopeOptions
 
 OWNED = {
     "output_dir": "ctxkit writes into the run directory; choose it with `ctxkit run --run-dir`",
@@ -192,14 +193,24 @@ def _lengths(located: Located) -> Iterator[Fault]:
             message = f"rows of up to {row} tokens would be cut to train.max_length, {stated} tokens"
             yield located.fault(stage.name, _longest(stage, row), message, "leave train.max_length out")
         original = original_window(located)
-        window = stage.rope.window(original) if stage.rope is not None and original else None
-        if window is not None and original and window < original:
+        rope = _in_force(located, stage)
+        window = rope.window(original) if rope is not None and original else None
+        if stage.rope is not None and window is not None and original and window < original:
             message = f"the target window of {window} tokens is shorter than the original one of {original} tokens"
             yield located.fault(stage.name, ("rope", "target_length"), message, "raise it, or leave `rope` out")
         elif window is not None and length > window:
             message = f"chunks of up to {length} tokens exceed the extended window of {window} tokens"
-            aim = "target_length" if stage.rope and stage.rope.target_length else "factor"
-            yield located.fault(stage.name, _longest(stage, length), message, f"shorten them, or raise rope.{aim}")
+            aim = "target_length" if rope and rope.target_length else "factor"
+            cure = f"raise rope.{aim}" if stage.rope else "add `rope`: the scaling of a stage before it holds here"
+            yield located.fault(stage.name, _longest(stage, length), message, f"shorten them, or {cure}")
+
+
+def _in_force(located: Located, stage: Stage) -> RopeOptions | None:
+    """Return the nearest scaling on the way from a stage back to the model."""
+    current: Stage | None = stage
+    while current is not None and current.rope is None:
+        current = located.recipe.parent(current)
+    return current.rope if current else None
 
 
 def _longest(stage: Stage, length: int) -> tuple[str | int, ...]:
@@ -247,10 +258,20 @@ def _carried(located: Located) -> Iterator[Fault]:
         if parent.adapter != stage.adapter:
             message = f"stage {parent.name} trains other weights, so its optimizer is of no use here"
             yield located.fault(stage.name, ("optimizer",), message, "write `optimizer: reset`")
+        if effective(sft_settings(located, parent), "save_strategy") == "no":
+            message = f"stage {parent.name} saves no checkpoint that its optimizer could be taken from"
+            yield located.fault(stage.name, ("optimizer",), message, f"leave save_strategy out of stage {parent.name}")
         optims = [effective(sft_settings(located, each), "optim") for each in (parent, stage)]
         if optims[0] != optims[1]:
             message = f"the optimizer that is carried on is {optims[0]}, that of stage {parent.name}"
             yield located.fault(stage.name, ("train", "optim"), message, "choose the same, or `optimizer: reset`")
+
+
+def _skips(located: Located) -> Iterator[Fault]:
+    for stage in located.recipe.stages:
+        if stage.data.skips and stage.train.get("padding_free"):
+            message = "cannot stand beside positions that skip: attention would end at each jump"
+            yield located.fault(stage.name, ("train", "padding_free"), message, "leave it out")
 
 
 def _weights(located: Located) -> Iterator[Fault]:
@@ -355,6 +376,7 @@ _RULES: tuple[Callable[[Located], Iterator[Fault]], ...] = (
     _lengths,
     _adapters,
     _carried,
+    _skips,
     _weights,
     _steps,
     _curricula,

@@ -20,14 +20,14 @@ MOMENTS = ("exp_avg", "state1", "momentum_buffer")
 class CarryOptimizer(TrainerCallback):
     """Start a stage with the moments that the stage before it ended with."""
 
-    def __init__(self, before: str, output: Path) -> None:
-        """Remember where the checkpoints of the stage before are.
+    def __init__(self, before: str, checkpoint: Path) -> None:
+        """Remember where the state is.
 
         Args:
-            before: The name of that stage.
-            output: The folder of its checkpoints; its newest whole one is that of its last step.
+            before: The name of the stage before.
+            checkpoint: The folder of its last step.
         """
-        self._before, self._output = before, output
+        self._before, self._checkpoint = before, checkpoint
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
@@ -51,12 +51,11 @@ class CarryOptimizer(TrainerCallback):
         say(f"the optimizer goes on from stage {self._before}")
 
     def _saved(self) -> dict[str, Any]:
-        checkpoint, said = checkpoints.newest(self._output)
-        for line in said:
-            say(line)
-        if checkpoint is None or not (checkpoint / FILE).is_file():
-            raise self._refusal(f"no whole checkpoint with it is in {self._output}", "set `train.save_steps` there")
-        loaded: dict[str, Any] = torch.load(checkpoint / FILE, map_location="cpu", weights_only=True)
+        reason = checkpoints.broken(self._checkpoint)
+        if reason or not (self._checkpoint / FILE).is_file():
+            said = f"{self._checkpoint} is not whole or not there ({reason or 'it has no optimizer'})"
+            raise self._refusal(said, "write `optimizer: reset`, or train that stage again")
+        loaded: dict[str, Any] = torch.load(self._checkpoint / FILE, map_location="cpu", weights_only=True)
         return loaded
 
     def _refusal(self, reason: str, hint: str) -> CtxkitError:

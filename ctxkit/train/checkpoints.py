@@ -30,7 +30,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
     said: list[str] = []
     found = [(int(match[1]), path) for path in folder.glob("checkpoint-*") if (match := _NAME.fullmatch(path.name))]
     for _, path in sorted(found, reverse=True):
-        reason = _broken(path)
+        reason = broken(path)
         if not reason:
             return path, said
         number = sum(1 for _ in folder.glob("rejected-*")) + 1
@@ -39,7 +39,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
     return None, said
 
 
-def _broken(checkpoint: Path) -> str:
+def broken(checkpoint: Path) -> str:
     """Return why a checkpoint cannot be resumed, or an empty string."""
     sealed = read_json(checkpoint / SEAL)
     if not sealed:

@@ -240,7 +240,8 @@ def _carried(run: Run, stage: Stage) -> Iterator[CarryOptimizer]:
     """Yield what loads the optimizer of the stage before, where that is wanted."""
     parent = run.located.recipe.parent(stage)
     if stage.optimizer == "carry" and parent is not None:
-        yield CarryOptimizer(parent.name, run.directory.stage(parent.name) / "checkpoints")
+        steps = read_json(run.directory.stage_record(parent.name))["steps"]
+        yield CarryOptimizer(parent.name, run.directory.stage(parent.name) / "checkpoints" / f"checkpoint-{steps}")
 
 
 def _checkpoint(output: Path, args: SFTConfig, data: str) -> Path | None:

@@ -20,7 +20,8 @@ class PoseChunker:
     Source: Zhu et al. 2023, PoSE (arXiv 2309.10400), section 3.2: the sizes of the parts are random, and the positions
     of part i are shifted by u_i, with 0 = u_0 <= u_1 <= ... drawn uniformly so that the last stays within the target.
     The contents of the parts follow each other in the document (the paper's v_i = v_0), so that every token is trained
-    once and none is lost; the paper finds no difference to other choices.
+    once and none is lost; the paper finds no difference to other choices. A row has the same jumps in every epoch.
+    A row is cut anywhere, where the authors' script cuts it in its first half.
     """
 
     windows: OverlapChunker

@@ -77,3 +77,42 @@ def test_stage_from_the_model_has_no_stage_before(load: Load) -> None:
     """A control that starts from the model itself takes what the recipe says."""
     located = load(GROWING, "stages.32k.from=model")
     assert steps(located)["32k"] == 64
+
+
+def test_scaling_of_a_stage_before_limits_the_rows(faults: Callable[..., Any]) -> None:
+    """A stage that inherits a scaling cannot have rows beyond its window."""
+    text = GROWING.replace("rope: {kind: yarn, target_length: 32768}\n", "").replace(
+        "{name: 4k}", "{name: 4k, rope: {kind: yarn, target_length: 16384}}"
+    )
+    (fault,) = faults(text)
+    assert fault.dotted == "stages.32k.data.chunker.length"
+    assert "exceed the extended window of 16384" in fault.message
+    assert "the scaling of a stage before it holds here" in fault.hint
+
+
+def test_skipping_positions_need_a_mask(faults: Callable[..., Any], minimal: str) -> None:
+    """Without padding TRL makes no mask, and transformers would cut at each jump."""
+    pose = "data.chunker={kind: pose, length: 128, target_length: 256}"
+    (fault,) = faults(minimal, pose, "train.padding_free=true", "rope=null")
+    assert (fault.dotted, "positions that skip" in fault.message) == ("train.padding_free", True)
+
+
+@pytest.mark.parametrize(
+    ("sets", "at", "said"),
+    [
+        (
+            ("stages.8k.optimizer=carry", "stages.4k.train.save_strategy=no"),
+            "stages.8k.optimizer",
+            "saves no checkpoint",
+        ),
+        (("stages.4k.optimizer=carry",), "stages.4k.optimizer", "no stage before it"),
+        (("stages.8k.optimizer=carry", "stages.8k.train.optim=sgd"), "stages.8k.train.optim", "that is carried on"),
+        (("stages.8k.optimizer=carry", "stages.8k.adapter={r: 8}"), "stages.8k.optimizer", "trains other weights"),
+    ],
+)
+def test_optimizers_that_cannot_be_carried(
+    sets: tuple[str, ...], at: str, said: str, faults: Callable[..., Any]
+) -> None:
+    """What would fail only when the stage before is trained is found at once."""
+    found = faults(GROWING, *sets)
+    assert any(fault.dotted == at and said in fault.message for fault in found), found

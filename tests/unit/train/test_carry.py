@@ -35,7 +35,7 @@ def saved(folder: Path, optimizer: torch.optim.Optimizer) -> Path:
     checkpoint.mkdir(parents=True)
     torch.save(optimizer.state_dict(), checkpoint / "optimizer.pt")
     checkpoints.seal(checkpoint, 3)
-    return folder
+    return checkpoint
 
 
 def begin(folder: Path, optimizer: Any, args: Any = NOWHERE, step: int = 0) -> None:
@@ -88,9 +88,9 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
 
 def test_no_state_is_said(tmp_path: Path) -> None:
     """Without a whole checkpoint there is nothing to carry."""
-    with pytest.raises(CtxkitError, match="no whole checkpoint"):
-        begin(tmp_path, stepped(1, 0.02, 4))
+    with pytest.raises(CtxkitError, match="is not whole or not there"):
+        begin(tmp_path / "checkpoint-3", stepped(1, 0.02, 4))
     folder = saved(tmp_path, stepped(0, 0.1, 4))
-    (folder / "checkpoint-3" / "optimizer.pt").write_bytes(b"cut")
-    with pytest.raises(CtxkitError, match="no whole checkpoint"):
+    (folder / "optimizer.pt").write_bytes(b"cut")
+    with pytest.raises(CtxkitError, match="is not whole or not there"):
         begin(folder, stepped(1, 0.02, 4))
