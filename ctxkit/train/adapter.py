@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
@@ -31,6 +32,18 @@ def lora_config(located: Located, stage: Stage) -> LoraConfig | None:
     except (ValueError, TypeError, ImportError) as error:
         message = f"peft refuses these values: {' '.join(str(error).split())}"
         raise RecipeError([located.fault(stage.name, ("adapter",), message)]) from error
+
+
+def in_full_precision(model: Any) -> Any:
+    """Return an adapted model whose trained parameters are float32, as peft makes those of LoRA and no others.
+
+    Norms and embeddings that are trained beside an adapter come in the type of the frozen weights, and in 16 bits
+    small updates of them would be rounded away. Needs mixed precision, which computes in 16 bits all the same.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
+            parameter.data = parameter.data.float()
+    return model
 
 
 def adapted(model: PreTrainedModel, config: LoraConfig, folder: Path | None, new_tokens: int) -> Any:

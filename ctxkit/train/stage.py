@@ -26,7 +26,7 @@ from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
 from ctxkit.spec import Context, ModelRequest, StageFinished, TrainerRequest
 from ctxkit.train import callbacks, checkpoints, phase_metrics
-from ctxkit.train.adapter import adapted, lora_config, save_config, with_adapter
+from ctxkit.train.adapter import adapted, in_full_precision, lora_config, save_config, with_adapter
 from ctxkit.train.carry import CarryOptimizer
 from ctxkit.train.curriculum import Schedule, schedule
 from ctxkit.train.disk import preflight
@@ -202,6 +202,7 @@ def _trainer(
     earlier = directory.model(parent.name) if parent and parent.adapter is not None else None
     if lora is not None:
         model = adapted(model, lora, earlier, len(added_tokens(run.tokenizer)))
+        model = in_full_precision(model) if args.bf16 or args.fp16 else model
     elif earlier is not None:
         model = with_adapter(model, earlier).requires_grad_(requires_grad=True)
     preflight(model, args, directory.path)

@@ -112,6 +112,25 @@ def test_new_tokens_are_trained_with_the_adapter(tmp_path: Path) -> None:
     assert not torch.allclose(rows[new], old.mean(0), atol=1e-3)
 
 
+def test_what_is_trained_beside_an_adapter_is_float32(tmp_path: Path) -> None:
+    """Norms of a model in 16 bits move by less than 16 bits can hold, under mixed precision, and are saved so."""
+    (tmp_path / "micro.yaml").write_text(RECIPE)
+    base = run(tmp_path / "micro.yaml", tmp_path / "first", ("evals=[]",)).path / "stages" / "base" / "model"
+    (tmp_path / "norms.yaml").write_text(
+        f"name: norms\nmodel: {{name_or_path: {base}, dtype: bfloat16}}\n"
+        "adapter: {r: 2, target_modules: [q_proj], modules_to_save: [input_layernorm, norm]}\n"
+        "data: {sources: [{kind: repeats, documents: 40, length: 31}], chunker: {kind: overlap, length: 32}}\n"
+        "train: {max_steps: 3, learning_rate: 1.0e-5, per_device_train_batch_size: 2, bf16: true, "
+        "activation_checkpointing: false, logging_steps: 1, save_steps: 2}\n"
+    )
+    made = run(tmp_path / "norms.yaml", tmp_path / "second").path
+    norms = {name: tensor for name, tensor in _adapter_weights(made / "stages/norms/model").items() if "norm" in name}
+    assert len(norms) == 5  # peft takes `norm` for the end of a name: all of them
+    for tensor in norms.values():
+        assert tensor.dtype == torch.float32
+        assert not torch.equal(tensor, tensor.to(torch.bfloat16).float())
+
+
 def test_quantized_weights_train_with_an_adapter(tmp_path: Path) -> None:
     """QLoRA: four-bit weights that stay, an adapter that is saved."""
     pytest.importorskip("bitsandbytes")
