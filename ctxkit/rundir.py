@@ -40,7 +40,7 @@ class RunDirectory:
     @property
     def rehearsed(self) -> bool:
         """Whether a rehearsal made the directory its own, so that the next may clear it and no run may use it."""
-        return bool(read_json(self.rehearsal).get("made_by"))
+        return self.rehearsal.is_file() and bool(read_json(self.rehearsal).get("made_by"))
 
     @property
     def tokenizer(self) -> Path:
@@ -239,7 +239,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file, or an empty one where there is no file or a damaged one."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
 
