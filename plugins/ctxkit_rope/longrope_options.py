@@ -28,7 +28,8 @@ class LongropeOptions(ExtensionOptions):
     """For sequences within the original window; unset, ones, which leave it as it was."""
     factors: str | None = None
     """JSON file with `long_factor` and, at will, `short_factor`, instead of writing them here; a `target_length` in it
-    must be that of the recipe, where it states one. The lists are read with the recipe, and stand in its resolved form."""
+    must be that of the recipe, where it states one. The lists are read with the recipe, and stand in its resolved
+    form."""
     attention_factor: float | None = Field(default=None, gt=0)
     """Factor on cos and sin; unset, the paper's sqrt(1 + ln(factor) / ln(original window)), as servers assume."""
 
