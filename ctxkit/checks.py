@@ -255,6 +255,9 @@ def _carried(located: Located) -> Iterator[Fault]:
                 message = "there is no stage before it whose optimizer could be carried on"
                 yield located.fault(stage.name, ("optimizer",), message, "leave it out")
             continue
+        if not parent.trains:
+            message = f"stage {parent.name} takes no step, so it has no optimizer that could be carried on"
+            yield located.fault(stage.name, ("optimizer",), message, "write `optimizer: reset`")
         if parent.adapter != stage.adapter:
             message = f"stage {parent.name} trains other weights, so its optimizer is of no use here"
             yield located.fault(stage.name, ("optimizer",), message, "write `optimizer: reset`")

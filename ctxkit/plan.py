@@ -66,8 +66,8 @@ def _stage(located: Located, stage: Stage, original: int | None) -> dict[str, An
         "window": stage.rope.window(original) if stage.rope and original else None,
         "chunk_length": stage.data.row_length,
         "tokens_per_step": per_step,
-        "steps": steps if steps > 0 else None,
-        "tokens": steps * per_step if steps > 0 else None,
+        "steps": steps if steps >= 0 else None,
+        "tokens": steps * per_step if steps >= 0 else None,
         "seed": seed(stage),
         "curriculum": _curriculum(stage),
     }

@@ -218,6 +218,11 @@ class Stage(Section):
     callbacks: tuple[CallbackSlot, ...] = ()
     """What else happens while it trains."""
 
+    @property
+    def trains(self) -> bool:
+        """Whether it takes any step; `max_steps: 0` only scales, saves and measures."""
+        return self.train.get("max_steps") != 0
+
 
 class Head(Section):
     """The keys of a recipe that belong to the whole run."""

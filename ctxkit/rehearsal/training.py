@@ -41,7 +41,7 @@ def _few_steps(train: Mapping[str, Any], *, steps: bool) -> dict[str, tuple[Any,
     found: dict[str, tuple[Any, str]] = {
         key: (least, few) for key, least in RHYTHM.items() if _over(train.get(key), least)
     }
-    if steps:
+    if steps and train.get("max_steps") != 0:
         stated = train.get("max_steps") or 0
         found["max_steps"] = (min(stated, STEPS) if stated > 0 else STEPS, few)
     schedule: dict[str, Any] = dict(train.get("lr_scheduler_kwargs") or {})

@@ -49,7 +49,7 @@ def check_sources(recipe: Recipe, context: Context) -> None:
         CtxkitError: a source cannot be read or has no documents, or an eval cannot be made.
     """
     for stage in recipe.stages:
-        for index, source in enumerate(stage.data.sources):
+        for index, source in enumerate(stage.data.sources if stage.trains else ()):
             with _placed(f"stage {stage.name}, data.sources.{index} (kind {source.kind})"):
                 _first_document(context, source)
         for index, options in enumerate(stage.evals):

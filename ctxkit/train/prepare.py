@@ -35,7 +35,7 @@ def prepare_located(located: Located, directory: RunDirectory) -> None:
         directory.claim(identity.plain(located.recipe), identity.components(located.recipe))
         with StopSignal().installed(), full_disk_said(directory.path):
             context = data_context(located, directory)
-            for stage in located.recipe.stages:
+            for stage in (stage for stage in located.recipe.stages if stage.trains):
                 prepare_stage(stage, directory, context)
 
 
@@ -82,7 +82,7 @@ def prepare_shard(located: Located, directory: RunDirectory, shard: Shard) -> No
 def _tokenise_part(located: Located, directory: RunDirectory, shard: Shard) -> None:
     context = data_context(located, directory)
     tokenisation = Tokenisation(cast("PreTrainedTokenizerBase", context.tokenizer))
-    for stage in located.recipe.stages:
+    for stage in (stage for stage in located.recipe.stages if stage.trains):
         own = replace(context, seed=seed(stage))
         keys = data_keys(stage.data, own, directory.tokenizer)
         part = DataKeys(keys.rows, tuple(shard.name(key) for key in keys.stores))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -63,12 +63,16 @@ def run_stage(run: Run, stage: Stage) -> None:
     """Train and evaluate one stage, or what of it is not finished."""
     directory, context, recipe = run.directory, replace(run.context, seed=seed(stage)), run.located.recipe
     if launch.rank() == 0 and stage is _first_ancestor(recipe) and recipe.model.name_or_path:
-        prepare_stage(stage, directory, context)  # first, because mistakes in data are found in it
+        if stage.trains:
+            prepare_stage(stage, directory, context)  # first, because mistakes in data are found in it
         _measure_model(run)
     if record := read_json(directory.stage_record(stage.name)):
-        say(f"stage {stage.name}: already trained")
-        if launch.rank() == 0:
+        say(f"stage {stage.name}: already {'trained' if stage.trains else 'made'}")
+        if launch.rank() == 0 and stage.trains:
             directory.record_data(stage.name, record["data"])
+    elif not stage.trains:
+        if launch.rank() == 0:
+            _make_untrained(run, stage, context)
     else:
         _train(run, stage, context)
         gc.collect()
@@ -135,6 +139,20 @@ def _model(run: Run, request: ModelRequest) -> PreTrainedModel:
     return model
 
 
+def _make_untrained(run: Run, stage: Stage, context: Context) -> None:
+    """Save the model that a stage starts from, its RoPE scaled, for a stage that takes no step."""
+    say(f"stage {stage.name} trains nothing: train.max_steps is 0")
+    torch.manual_seed(context.seed)
+    rope = rope_in_force(run.located.recipe, stage, context, run.config)
+    model: Any = _starting_model(run, stage, rope)
+    temporary = run.directory.stage(stage.name) / "model.tmp"
+    model.save_pretrained(temporary)
+    _tokenizer(run, rope).save_pretrained(temporary)
+    _keep(temporary, model, run.directory, stage)
+    record = {**_described(run, stage, context), "steps": 0, "tokens": 0, "seconds": 0.0}
+    write_json(run.directory.stage_record(stage.name), record)
+
+
 def _train(run: Run, stage: Stage, context: Context) -> None:
     """Train one stage and save its model."""
     output = run.directory.stage(stage.name) / "checkpoints"
@@ -189,25 +207,15 @@ def _trainer(
     run: Run, stage: Stage, context: Context, args: SFTConfig, prepared: Prepared, served: Schedule | None
 ) -> SFTTrainer:
     """Return the trainer around the stage's model, its rotary frequencies checked."""
-    recipe, directory = run.located.recipe, run.directory
-    parent = recipe.parent(stage)
-    lora = lora_config(run.located, stage)
-    rope = rope_in_force(recipe, stage, context, run.config)
+    rope = rope_in_force(run.located.recipe, stage, context, run.config)
     torch.manual_seed(args.seed)
-    model = _full_model(run, stage, parent, rope)
+    model = _starting_model(run, stage, rope)
     _check_ids(prepared, model.config.get_text_config().vocab_size)
-    tokenizer = copy.deepcopy(run.tokenizer)
-    if rope:
-        tokenizer.model_max_length = rope.window
-    earlier = directory.model(parent.name) if parent and parent.adapter is not None else None
-    if lora is not None:
-        model = adapted(model, lora, earlier, len(added_tokens(run.tokenizer)))
-        model = in_full_precision(model) if args.bf16 or args.fp16 else model
-    elif earlier is not None:
-        model = with_adapter(model, earlier).requires_grad_(requires_grad=True)
-    preflight(model, args, directory.path)
+    if stage.adapter is not None and (args.bf16 or args.fp16):
+        model = in_full_precision(model)
+    preflight(model, args, run.directory.path)
     made = _callbacks(run, stage, context, served)
-    request = TrainerRequest(stage.name, model, args, prepared.train, tokenizer, made, prepared.eval)
+    request = TrainerRequest(stage.name, model, args, prepared.train, _tokenizer(run, rope), made, prepared.eval)
     if served is not None:
         request = replace(request, train_dataset=served.dataset, learning_rate=served.learning_rate)
     try:
@@ -219,6 +227,25 @@ def _trainer(
     if served is not None:
         served.check(trainer.get_total_train_batch_size(args))
     return trainer
+
+
+def _starting_model(run: Run, stage: Stage, rope: ExtendedRope | None) -> PreTrainedModel:
+    """Return the model that a stage starts from, with the adapter that it trains or all weights to be trained."""
+    parent = run.located.recipe.parent(stage)
+    lora = lora_config(run.located, stage)
+    model = _full_model(run, stage, parent, rope)
+    earlier = run.directory.model(parent.name) if parent and parent.adapter is not None else None
+    if lora is not None:
+        return cast("PreTrainedModel", adapted(model, lora, earlier, len(added_tokens(run.tokenizer))))
+    return model if earlier is None else with_adapter(model, earlier).requires_grad_(requires_grad=True)
+
+
+def _tokenizer(run: Run, rope: ExtendedRope | None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a stage, its limit that of the window."""
+    tokenizer = copy.deepcopy(run.tokenizer)
+    if rope:
+        tokenizer.model_max_length = rope.window
+    return tokenizer
 
 
 def _callbacks(run: Run, stage: Stage, context: Context, served: Schedule | None) -> tuple[Any, ...]:
@@ -286,15 +313,30 @@ def _save(trainer: SFTTrainer, directory: RunDirectory, stage: Stage) -> None:
                 f"the trainer saved no whole model of stage {stage.name}; its last checkpoint is kept",
                 "DeepSpeed ZeRO-3 needs stage3_gather_16bit_weights_on_model_save in its configuration",
             )
-        if stage.adapter is not None:
-            save_config(trainer.accelerator.unwrap_model(trainer.model), temporary)
-        # One that is there was never recorded as finished: a kill came between this line and the record.
-        shutil.rmtree(directory.model(stage.name), ignore_errors=True)
-        temporary.replace(directory.model(stage.name))
+        _keep(temporary, trainer.accelerator.unwrap_model(trainer.model), directory, stage)
+
+
+def _keep(temporary: Path, model: Any, directory: RunDirectory, stage: Stage) -> None:
+    """Give a saved model the name by which it counts, with its config beside it where it is an adapter."""
+    if stage.adapter is not None:
+        save_config(model, temporary)
+    # One that is there was never recorded as finished: a kill came between this line and the record.
+    shutil.rmtree(directory.model(stage.name), ignore_errors=True)
+    temporary.replace(directory.model(stage.name))
 
 
 def _record(run: Run, stage: Stage, context: Context, trainer: SFTTrainer) -> dict[str, Any]:
-    """Return what the report says of a stage; lengths in tokens."""
+    """Return what the report says of a trained stage."""
+    return {
+        **_described(run, stage, context),
+        "steps": trainer.state.global_step,
+        "tokens": int(trainer.state.num_input_tokens_seen),
+        "seconds": callbacks.seconds(run.directory.metrics, stage.name),
+    }
+
+
+def _described(run: Run, stage: Stage, context: Context) -> dict[str, Any]:
+    """Return what a stage is, trained or not; lengths in tokens."""
     parent = run.located.recipe.parent(stage)
     rope = None
     if stage.rope is not None:
@@ -306,9 +348,6 @@ def _record(run: Run, stage: Stage, context: Context, trainer: SFTTrainer) -> di
         "from": parent.name if parent else MODEL if run.located.recipe.model.name_or_path else None,
         "rope": rope,
         "length": stage.data.sequence_length,
-        "steps": trainer.state.global_step,
-        "tokens": int(trainer.state.num_input_tokens_seen),
-        "seconds": callbacks.seconds(run.directory.metrics, stage.name),
     }
 
 

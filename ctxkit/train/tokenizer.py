@@ -116,7 +116,7 @@ def _of_texts(training: TokenizerTraining, texts: Iterator[str]) -> PreTrainedTo
 def _texts(recipe: Recipe, context: Context) -> Iterator[str]:
     """Yield the documents of every stage, each source once."""
     sources: dict[str, SourceOptions] = {}
-    for stage in recipe.stages:
+    for stage in (stage for stage in recipe.stages if stage.trains):
         sources |= {source.model_dump_json(): source for source in stage.data.sources}
     for source in sources.values():
         blame = Blame(source, "as the tokenizer was trained on it")
