@@ -31,8 +31,9 @@ lint: install
 	$(BIN)/lint-imports --no-logo
 	$(RUN) $(BIN)/ctxkit validate recipes/*.yaml
 
+# A process for each core, of one thread: small tensors only wait for more.
 test: lint
-	$(RUN) $(BIN)/pytest
+	OMP_NUM_THREADS=1 $(RUN) $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 clean:
 	rm -rf $(VENV)

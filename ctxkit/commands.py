@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -41,7 +42,7 @@ def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: t
     directory = _directory(located, run_dir)
     if not _finished(directory, located):
         _warn(located)
-        _say("loading the training libraries ...")
+        _loading()
         from ctxkit.train import run_located
 
         run_located(located, host, directory, command=["ctxkit", *sys.argv[1:]])
@@ -60,13 +61,20 @@ def rehearse(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_fil
     name = located.recipe.name + SUFFIX
     directory = RunDirectory(Path(run_dir) if run_dir else Path("runs") / name)
     _warn(located)
-    _say("loading the training libraries ...")
+    _loading()
     from ctxkit.train import rehearse, run_located
 
     small = rehearse(located, host, registry, directory)
     run_located(small, host, directory, command=["ctxkit", *sys.argv[1:]])
-    _report(host, directory)
+    host.ask("ctxkit_report", run_dir=directory.path)  # a page to look at; its figures are not worth a terminal
+    click.echo(f"rehearsal:  {directory.path}")
     _say(f"the rehearsal of {located.recipe.name} passed in {time.monotonic() - began:.0f} s; its figures mean nothing")
+
+
+def _loading() -> None:
+    """Say what takes so long, and spare a person the line of a library about a kernel that it then does without."""
+    _say("loading the training libraries ...")
+    logging.getLogger("bitsandbytes.backends.cpu").setLevel(logging.ERROR)
 
 
 def _report(host: Host, directory: RunDirectory) -> None:
@@ -100,7 +108,7 @@ def data(request: DataRequest) -> None:
     located = load(Path(request.recipe), registry, host, request.sets)
     directory = _directory(located, request.run_dir)
     _warn(located)
-    _say("loading the training libraries ...")
+    _loading()
     if request.shard is not None:
         from ctxkit.train import Shard, prepare_shard
 
@@ -139,7 +147,7 @@ def inspect(target: str, tokenizer: str | None, plugin_files: tuple[str, ...], *
     registry = _plugins(plugin_files)[1]
     count = None
     if tokenizer is not None:
-        _say("loading the training libraries ...")
+        _loading()
         from ctxkit.train.counting import TokenCounter
 
         count = TokenCounter(tokenizer)
