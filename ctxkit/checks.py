@@ -103,6 +103,9 @@ def _model(located: Located) -> Iterator[Fault]:
         window = model.config.get("max_position_embeddings")
         if window is not None and not _is_window(window):
             path = ("model", "config", "max_position_embeddings")
+    if model.adapter_name_or_path and model.name_or_path is None:
+        message = "a fresh model has no weights that an adapter could have been trained beside"
+        yield located.fault(None, ("model", "adapter_name_or_path"), message, "leave it out, or add `name_or_path`")
             yield located.fault(None, path, f"needs a whole number above 0, got {said(window)}", "the window in tokens")
     if tokenizer.name_or_path and tokenizer.train:
         yield located.fault(None, ("tokenizer",), "has `name_or_path` and `train`; one of them")
@@ -236,7 +239,7 @@ def _adapters(located: Located) -> Iterator[Fault]:
             if recipe.model.quantization_config:
                 message = "quantized weights cannot be trained; they need an adapter beside them"
                 yield located.fault(stage.name, ("adapter",), message, "add `adapter`, such as {r: 16}")
-        elif recipe.full(stage) is None and recipe.model.name_or_path is None:
+        elif recipe.weights(stage).full is None and recipe.model.name_or_path is None:
             message = "a fresh model has no weights that an adapter could be trained beside"
             yield located.fault(stage.name, ("adapter",), message, "train all weights in the first stage")
         elif parent is not None and parent.adapter not in (None, stage.adapter):
@@ -354,6 +357,8 @@ def _uneven(located: Located, stage: Stage) -> Iterator[Fault]:
 
 
 _LEAST = {
+    if located.recipe.model.adapter_name_or_path:
+        return  # it may bring a scaling; the run says which
     **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps"), 1),
     **dict.fromkeys(("seed", "data_seed", "learning_rate", "weight_decay", "dataloader_num_workers"), 0),
 }

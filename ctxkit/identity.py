@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -16,20 +18,41 @@ if TYPE_CHECKING:
     from ctxkit.recipe import Recipe
 
 
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "config.json")
+"""Of the folder of a trained adapter: its shape, its weights, and the RoPE they were trained with."""
+ADAPTER = "model.adapter_name_or_path"
+"""The name under which the content of the adapter that a recipe starts with is compared."""
+
+
 def plain(recipe: Recipe) -> dict[str, Any]:
     """Return a resolved recipe as plain values, its stages spelled out."""
     return recipe.model_dump(mode="json", by_alias=True)
 
 
 def components(recipe: Recipe) -> dict[str, str]:
-    """Return the hash of the source of every component that a recipe trains with, by `slot:kind`."""
+    """Return the hash of the source of every component that a recipe trains with, by `slot:kind`.
+
+    With that of the content of the adapter that it starts with, where that is a folder.
+    """
     found = {}
     stages = tuple(stage.model_copy(update={"evals": ()}) for stage in recipe.stages)
     for options in used(recipe.model_copy(update={"stages": stages})):
         cls = type(options)
         slot, kind = cls.slot, kind_of(cls)
         found[f"{slot}:{kind}"] = source_hash(cls)
+    if recipe.model.adapter_name_or_path and Path(recipe.model.adapter_name_or_path).is_dir():
+        found[ADAPTER] = adapter_hash(Path(recipe.model.adapter_name_or_path))
     return dict(sorted(found.items()))
+
+
+def adapter_hash(folder: Path) -> str:
+    """Return the hash of the files of a trained adapter."""
+    digest = hashlib.sha256()
+    for name in ADAPTER_FILES:
+        if (folder / name).is_file():
+            with (folder / name).open("rb") as file:
+                digest.update(f"{name}:{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+    return digest.hexdigest()[:16]
 
 
 def used(value: object) -> Iterator[Component]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, PositiveInt, model_validator
@@ -47,6 +48,9 @@ class ModelSection(Section):
     bits lose small updates."""
     attn_implementation: str | None = None
     """Attention backend, as `from_pretrained` takes it: sdpa, flash_attention_2, eager, ..."""
+    adapter_name_or_path: str | None = None
+    """Folder or hub name of a trained adapter that the model starts with, as if a stage before the first had trained
+    it: a stage goes on with it, or merges it."""
     quantization_config: Mapping[str, Any] | None = None
     """Fields of transformers' BitsAndBytesConfig, such as `load_in_4bit`; what is trained then needs an `adapter`."""
     original_max_position_embeddings: Annotated[PositiveInt, Tokens()] | None = None
@@ -243,6 +247,22 @@ class Head(Section):
     """Values that `ctxkit sweep` runs the recipe with, by dotted path, all combined; `ctxkit run` leaves it aside."""
 
 
+@dataclass(frozen=True)
+class Weights:
+    """What a model is put together from."""
+
+    full: Stage | None = None
+    """The stage whose folder holds all weights; None for the model itself."""
+    merged: tuple[str, ...] = ()
+    """The stages whose adapters are merged into those weights, in order; `model` for the one the recipe starts with."""
+    adapter: str | None = None
+    """The stage whose adapter lies around them."""
+
+    def whole(self) -> Weights:
+        """Return the same with the adapter merged."""
+        return Weights(self.full, (*self.merged, *([self.adapter] if self.adapter else [])))
+
+
 class Recipe(Head):
     """A whole recipe, its stages resolved."""
 
@@ -258,11 +278,16 @@ class Recipe(Head):
             return self.stages[index - 1] if index else None
         return next((other for other in self.stages[:index] if other.name == stage.from_), None)
 
-    def full(self, stage: Stage | None) -> Stage | None:
-        """Return the nearest stage, itself or before it, whose folder holds all weights; None for the model itself."""
-        while stage is not None and stage.adapter is not None:
-            stage = self.parent(stage)
-        return stage
+    def weights(self, stage: Stage | None) -> Weights:
+        """Return what the model of a stage is put together from; for None, the model that the recipe starts with."""
+        if stage is None:
+            return Weights(adapter=MODEL if self.model.adapter_name_or_path else None)
+        return Weights(stage) if stage.adapter is None else replace(self.start(stage), adapter=stage.name)
+
+    def start(self, stage: Stage) -> Weights:
+        """Return what a stage starts from; an adapter in it is the one that the stage goes on with."""
+        before = self.weights(self.parent(stage))
+        return before if stage.adapter is not None else before.whole()
 
     @property
     def result_stage(self) -> Stage:

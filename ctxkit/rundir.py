@@ -291,4 +291,6 @@ def _changes(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def _component_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    return [f"the source code of {name} changed" for name in new if name in old and old[name] != new[name]]
+    changed = [name for name in new if name in old and old[name] != new[name]]
+    # Components are named `slot:kind`, files by the key of the recipe that names them.
+    return [f"the {'source code' if ':' in name else 'content'} of {name} changed" for name in changed]

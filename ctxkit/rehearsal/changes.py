@@ -100,6 +100,8 @@ def _head(recipe: Recipe) -> Iterator[Change]:
         yield Change(("launch", "num_processes"), 1, cpu)
     if recipe.launch.config_file:
         yield Change(("launch", "config_file"), None, cpu)
+    if recipe.model.adapter_name_or_path:
+        yield Change(("model", "adapter_name_or_path"), None, "it fits the model at its full size alone")
     if recipe.model.dtype != "float32":
         yield Change(("model", "dtype"), "float32", cpu)
     if str(recipe.model.attn_implementation or "sdpa") not in ("sdpa", "eager"):

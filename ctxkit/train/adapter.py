@@ -61,7 +61,7 @@ def adapted(model: PreTrainedModel, config: LoraConfig, folder: Path | None, new
         CtxkitError: peft finds no module of the names that the recipe asks for.
     """
     if folder is not None:
-        return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+        return _loaded(model, folder, trainable=True)
     names = [name for name in _embeddings(model) if name not in (config.modules_to_save or ())]
     if new_tokens and names:
         config.modules_to_save = [*(config.modules_to_save or ()), *names]
@@ -75,12 +75,25 @@ def adapted(model: PreTrainedModel, config: LoraConfig, folder: Path | None, new
 
 
 def with_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """Return a model with a trained adapter: merged into its weights, or around them where they are quantized."""
-    wrapped = PeftModel.from_pretrained(model, str(folder))
+    """Return a model with a trained adapter: merged into its weights, or around them where they are quantized.
+
+    Raises:
+        CtxkitError: the adapter was trained beside another model.
+    """
+    wrapped = _loaded(model, folder, trainable=False)
     if getattr(model, "quantization_method", None) is not None:
         return cast("PreTrainedModel", wrapped)
     merged: Any = wrapped
     return cast("PreTrainedModel", merged.merge_and_unload())
+
+
+def _loaded(model: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftModel:
+    try:
+        return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    except (ValueError, TypeError, RuntimeError, KeyError) as error:
+        said = f"the adapter in {folder} does not fit the model: {refusal(error)}"
+        hint = "is it of this model? Where it brings tokens of its own, name its folder in tokenizer.name_or_path"
+        raise CtxkitError(said, hint, exit_code=ExitCode.RECIPE) from error
 
 
 def save_config(model: Any, folder: Path) -> None:

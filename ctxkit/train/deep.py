@@ -18,6 +18,7 @@ from ctxkit.spec import Context, SourceOptions
 from ctxkit.train.adapter import lora_config
 from ctxkit.train.model import base_config, original_window
 from ctxkit.train.progress import say
+from ctxkit.train.start import check_shape, start_adapter
 from ctxkit.train.trainer import sft_config
 
 
@@ -30,6 +31,9 @@ def validate_deep(located: Located) -> None:
     recipe = located.recipe
     config = base_config(recipe.model, None)
     context = Context(original_max_position_embeddings=original_window(recipe.model, config))
+    start = start_adapter(recipe.model, config, context.original_max_position_embeddings)
+    if start is not None:
+        check_shape(located, start)
     for stage in recipe.stages:
         with tempfile.TemporaryDirectory() as folder:
             sft_config(located, stage, Path(folder))

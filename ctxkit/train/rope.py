@@ -26,13 +26,15 @@ FIELDS = ("rope_parameters", "max_position_embeddings", "original_max_position_e
 class ExtendedRope:
     """The RoPE scaling in force for a stage: its own, or the one its weights were last trained with."""
 
-    scaler: RopeScaler
+    scaler: RopeScaler | None
+    """None keeps the RoPE of `base` as it stands."""
     original: int
     """The true pre-training window in tokens."""
     window: int
     """The window it reaches, in tokens."""
     base: PreTrainedConfig
-    """The config of the model that the recipe starts with, before any scaling of ctxkit's."""
+    """The config of the model that the recipe starts with, before any scaling of ctxkit's; or that of the adapter that
+    it starts with."""
 
     def apply(self, config: PreTrainedConfig) -> None:
         """Scale a config, whatever stages before have made of its RoPE.
@@ -44,7 +46,8 @@ class ExtendedRope:
         for name in FIELDS:
             if hasattr(base, name):
                 setattr(text, name, copy.deepcopy(getattr(base, name)))
-        self.scaler(text)
+        if self.scaler is not None:
+            self.scaler(text)
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,18 @@ class Rotation:
     """Factor on cos and sin."""
 
 
-def rope_in_force(recipe: Recipe, stage: Stage, context: Context, base: PreTrainedConfig) -> ExtendedRope | None:
-    """Return the nearest scaling on the way from a stage back to the model, or None for the model's own."""
+def rope_in_force(
+    recipe: Recipe, stage: Stage, context: Context, base: PreTrainedConfig, start: ExtendedRope | None = None
+) -> ExtendedRope | None:
+    """Return the nearest scaling on the way from a stage back to the model, or None for the model's own.
+
+    `start` is the RoPE of the adapter that the recipe starts with, where that is another than the model's own.
+    """
     current: Stage | None = stage
     while current is not None and current.rope is None:
         current = recipe.parent(current)
     if current is None or current.rope is None:
-        return None
+        return start
     original = context.original_max_position_embeddings
     return ExtendedRope(current.rope.build(context), original, current.rope.window(original), base)
 
@@ -79,13 +87,13 @@ def check_rope(model: PreTrainedModel, rope: ExtendedRope | None) -> None:
     """
     if rope is None:
         return
-    found = list(_rotary_modules(model))
+    found = [module for _, module in rotary_modules(model)]
     if not found:
         raise CtxkitError(f"{type(model).__name__} has no rotary embedding, so its RoPE cannot be scaled")
     for module in found:
         for layers in _layer_types(module):
-            if layers in (None, SCALED_LAYERS):
-                _check_scaled(module, layers, rope)
+            if rope.scaler is not None and layers in (None, SCALED_LAYERS):
+                _check_scaled(module, layers, rope, rope.scaler)
             else:
                 _check_unscaled(module, layers, rope)
 
@@ -122,13 +130,13 @@ def _of_pairs(angles: torch.Tensor) -> torch.Tensor:
     return angles
 
 
-def _rotary_modules(model: PreTrainedModel) -> Iterator[Any]:
-    """Yield the rotary modules of the text part of a model."""
+def rotary_modules(model: PreTrainedModel) -> Iterator[tuple[str, Any]]:
+    """Yield the rotary modules of the text part of a model with their names."""
     text = model.config.get_text_config().model_type
-    for module in model.modules():
+    for name, module in model.named_modules():
         own = getattr(getattr(module, "config", None), "model_type", text)
         if type(module).__name__.endswith("RotaryEmbedding") and own == text:
-            yield module
+            yield name, module
 
 
 def _layer_types(module: Any) -> list[str | None]:
@@ -136,21 +144,22 @@ def _layer_types(module: Any) -> list[str | None]:
     return list(rope_type) if isinstance(rope_type, dict) else [None]
 
 
-def _check_scaled(module: Any, layers: str | None, rope: ExtendedRope) -> None:
+def _check_scaled(module: Any, layers: str | None, rope: ExtendedRope, scaler: RopeScaler) -> None:
     parameters = rope.base.get_text_config().rope_parameters
     theta = parameters["rope_theta"] if layers is None else parameters[layers]["rope_theta"]
     for length in sorted({rope.original, rope.window}):
         found = rotation(module, length, layers)
-        asked = rope.scaler.frequencies(2 * len(found.inv_freq), theta, length)
+        asked = scaler.frequencies(2 * len(found.inv_freq), theta, length)
         _compare(module, found, asked, f"at {length} tokens")
 
 
-def _check_unscaled(module: Any, layers: str, rope: ExtendedRope) -> None:
+def _check_unscaled(module: Any, layers: str | None, rope: ExtendedRope) -> None:
     before = type(module)(config=copy.deepcopy(rope.base.get_text_config()))
+    where = f"in the layers of {layers}, which stay as they were" if layers else "with the RoPE of the adapter"
     for length in sorted({rope.original, rope.window}):
         asked = rotation(before, length, layers)
         same = RopeFrequencies(tuple(asked.inv_freq.tolist()), asked.attention_scaling)
-        _compare(module, rotation(module, length, layers), same, f"in the layers of {layers}, which stay as they were")
+        _compare(module, rotation(module, length, layers), same, where)
 
 
 def _compare(module: Any, found: Rotation, asked: RopeFrequencies, where: str) -> None:

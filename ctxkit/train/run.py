@@ -25,6 +25,7 @@ from ctxkit.train.model import base_config, original_window
 from ctxkit.train.progress import say, track
 from ctxkit.train.signals import StopSignal
 from ctxkit.train.stage import Run, run_stage
+from ctxkit.train.start import adapter_folder, check_shape, start_adapter
 from ctxkit.train.tokenizer import make_tokenizer
 from ctxkit.train.trainer import CoreHooks, sft_config
 
@@ -55,7 +56,7 @@ def run_located(located: Located, host: Host, directory: RunDirectory, command: 
     transformers.utils.logging.disable_progress_bar()
     host.register(CoreHooks(), "core")
     stop = StopSignal()
-    used = identity.components(located.recipe)
+    used = _used(located)
     if launch.rank() != 0:
         wait_for(directory.path / "recipe.yaml")
         with stop.installed():
@@ -69,6 +70,14 @@ def run_located(located: Located, host: Host, directory: RunDirectory, command: 
         except BaseException as error:
             _record_end(directory, error)
             raise
+
+
+def _used(located: Located) -> dict[str, str]:
+    """Return what a run is made with, that of an adapter of the hub included."""
+    used, name = identity.components(located.recipe), located.recipe.model.adapter_name_or_path
+    if name and identity.ADAPTER not in used:
+        used[identity.ADAPTER] = identity.adapter_hash(adapter_folder(name))
+    return used
 
 
 def _begin(located: Located, host: Host, directory: RunDirectory, used: dict[str, str], command: list[str]) -> None:
@@ -107,9 +116,12 @@ def _run_stages(
     context = replace(
         context, tokenizer=tokenizer, original_max_position_embeddings=original_window(recipe.model, config)
     )
+    start = start_adapter(recipe.model, config, context.original_max_position_embeddings)
+    if start is not None:
+        check_shape(located, start)
     if launch.rank() == 0:
         check_sources(recipe, context)
-    shared = Run(located, host, directory, used, tokenizer, config, context, stop)
+    shared = Run(located, host, directory, used, tokenizer, config, context, stop, start)
     for stage in recipe.stages:
         run_stage(shared, stage)
         if launch.rank() == 0:

@@ -21,7 +21,7 @@ from ctxkit import launch
 from ctxkit.errors import CtxkitError, DataError, ExitCode, ResumeError
 from ctxkit.host import Host
 from ctxkit.reading import Located
-from ctxkit.recipe import MODEL, Recipe, Stage
+from ctxkit.recipe import MODEL, Recipe, Stage, Weights
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
 from ctxkit.spec import Context, ModelRequest, StageFinished, TrainerRequest
@@ -39,6 +39,7 @@ from ctxkit.train.progress import say
 from ctxkit.train.rope import ExtendedRope, check_rope, rope_in_force
 from ctxkit.train.rows import Prepared, open_rows
 from ctxkit.train.signals import StopSignal
+from ctxkit.train.start import StartAdapter
 from ctxkit.train.tokenizer import added_tokens
 from ctxkit.train.trainer import quiet, sft_config
 
@@ -57,6 +58,16 @@ class Run:
     """Of the model that the recipe starts with, unscaled."""
     context: Context
     stop: StopSignal
+    start: StartAdapter | None = None
+    """The trained adapter that the recipe starts with."""
+
+    def adapter(self, name: str) -> Path:
+        """Return the folder of the adapter of a stage, or of the one that the recipe starts with."""
+        return self.start.folder if self.start and name == MODEL else self.directory.model(name)
+
+    def rope(self, stage: Stage, context: Context) -> ExtendedRope | None:
+        """Return the scaling in force for a stage."""
+        return rope_in_force(self.located.recipe, stage, context, self.config, self.start.rope if self.start else None)
 
 
 def run_stage(run: Run, stage: Stage) -> None:
@@ -80,13 +91,13 @@ def run_stage(run: Run, stage: Stage) -> None:
     if launch.rank() != 0:
         wait_for(finished)
         return
-    rope = rope_in_force(recipe, stage, context, run.config)
+    rope = run.rope(stage, context)
     attention = recipe.model.attn_implementation
 
     def load() -> PreTrainedModel:
         if stage.adapter is None:
             return load_saved(directory.model(stage.name), rope, attention)
-        return _with_saved_adapter(run, stage, rope)
+        return _measured(run, stage, recipe.weights(stage), rope)
 
     # With the seed of the run, not of the stage: every model is asked the same.
     reports = evaluate(stage.name, stage.evals, directory, load, run.context)
@@ -107,27 +118,27 @@ def _first_ancestor(recipe: Recipe) -> Stage:
 def _measure_model(run: Run) -> None:
     """Measure the model that the recipe starts with, before any training, as the result will be."""
     stage, context = run.located.recipe.result_stage, run.context
-    request = request_model(run.located.recipe, stage, None, run.config)
-    evaluate(MODEL, stage.evals, run.directory, lambda: on_device(_model(run, request)), context)
+    rope, weights = run.start.rope if run.start else None, run.located.recipe.weights(None)
+    evaluate(MODEL, stage.evals, run.directory, lambda: _measured(run, stage, weights, rope), context)
     if stage.evals:
-        unscaled = {"rope": None, "length": context.original_max_position_embeddings}
+        unscaled = {"rope": None, "length": rope.window if rope else context.original_max_position_embeddings}
         record = {"name": MODEL, "from": None, **unscaled, "steps": 0, "tokens": 0, "seconds": 0.0}
         write_json(run.directory.stage_record(MODEL), record)
 
 
-def _with_saved_adapter(run: Run, stage: Stage, rope: ExtendedRope | None) -> PreTrainedModel:
-    """Return the model that a stage's adapter was trained beside, with the adapter as it was saved."""
-    return on_device(with_adapter(_full_model(run, stage, stage, rope), run.directory.model(stage.name)))
+def _measured(run: Run, stage: Stage, weights: Weights, rope: ExtendedRope | None) -> PreTrainedModel:
+    """Return a model to be measured, with the adapter that lies around it."""
+    model = _put_together(run, stage, weights, rope)
+    return on_device(with_adapter(model, run.adapter(weights.adapter)) if weights.adapter else model)
 
 
-def _full_model(run: Run, stage: Stage, before: Stage | None, rope: ExtendedRope | None) -> PreTrainedModel:
-    """Return a model with all the weights that a stage starts from, its RoPE scaled and checked, without an adapter."""
-    full = run.located.recipe.full(before)
-    weights = run.directory.model(full.name) if full else None
-    config = AutoConfig.from_pretrained(weights) if weights else copy.deepcopy(run.config)
+def _put_together(run: Run, stage: Stage, weights: Weights, rope: ExtendedRope | None) -> PreTrainedModel:
+    """Return a model, its RoPE scaled and checked, with the adapters in its weights that are merged into them."""
+    folder = run.directory.model(weights.full.name) if weights.full else None
+    config = AutoConfig.from_pretrained(folder) if folder else copy.deepcopy(run.config)
     if rope is not None:
         rope.apply(config)
-    model = _model(run, request_model(run.located.recipe, stage, weights, config))
+    model = _model(run, request_model(run.located.recipe, stage, folder, config))
     check_rope(model, rope)
     return model
 
@@ -135,6 +146,8 @@ def _full_model(run: Run, stage: Stage, before: Stage | None, rope: ExtendedRope
 def _model(run: Run, request: ModelRequest) -> PreTrainedModel:
     """Return the model that a request asks for, with an embedding for every token that ctxkit added."""
     model: PreTrainedModel = run.host.hook.ctxkit_make_model(request=request)
+    for name in weights.merged:
+        model = with_adapter(model, run.adapter(name))
     fit_embeddings(model, added_tokens(run.tokenizer))
     return model
 
@@ -143,7 +156,7 @@ def _make_untrained(run: Run, stage: Stage, context: Context) -> None:
     """Save the model that a stage starts from, its RoPE scaled, for a stage that takes no step."""
     say(f"stage {stage.name} trains nothing: train.max_steps is 0")
     torch.manual_seed(context.seed)
-    rope = rope_in_force(run.located.recipe, stage, context, run.config)
+    rope = run.rope(stage, context)
     model: Any = _starting_model(run, stage, rope)
     temporary = run.directory.stage(stage.name) / "model.tmp"
     model.save_pretrained(temporary)
@@ -207,7 +220,7 @@ def _trainer(
     run: Run, stage: Stage, context: Context, args: SFTConfig, prepared: Prepared, served: Schedule | None
 ) -> SFTTrainer:
     """Return the trainer around the stage's model, its rotary frequencies checked."""
-    rope = rope_in_force(run.located.recipe, stage, context, run.config)
+    rope = run.rope(stage, context)
     torch.manual_seed(args.seed)
     model = _starting_model(run, stage, rope)
     _check_ids(prepared, model.config.get_text_config().vocab_size)
@@ -231,13 +244,12 @@ def _trainer(
 
 def _starting_model(run: Run, stage: Stage, rope: ExtendedRope | None) -> PreTrainedModel:
     """Return the model that a stage starts from, with the adapter that it trains or all weights to be trained."""
-    parent = run.located.recipe.parent(stage)
-    lora = lora_config(run.located, stage)
-    model = _full_model(run, stage, parent, rope)
-    earlier = run.directory.model(parent.name) if parent and parent.adapter is not None else None
-    if lora is not None:
-        return cast("PreTrainedModel", adapted(model, lora, earlier, len(added_tokens(run.tokenizer))))
-    return model if earlier is None else with_adapter(model, earlier).requires_grad_(requires_grad=True)
+    start, lora = run.located.recipe.start(stage), lora_config(run.located, stage)
+    model: Any = _put_together(run, stage, start, rope)
+    if lora is None:
+        return cast("PreTrainedModel", model.requires_grad_(requires_grad=True))
+    earlier = run.adapter(start.adapter) if start.adapter else None
+    return cast("PreTrainedModel", adapted(model, lora, earlier, len(added_tokens(run.tokenizer))))
 
 
 def _tokenizer(run: Run, rope: ExtendedRope | None) -> PreTrainedTokenizerBase:

@@ -1,0 +1,166 @@
+"""A trained adapter that a recipe starts with: merged, gone on with, with its RoPE, or refused with the reason."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from ctxkit.errors import CtxkitError, RecipeError, ResumeError
+from ctxkit.recipe import TokenizerTraining
+from ctxkit.rundir import RunDirectory, read_json
+from ctxkit.train import run
+from ctxkit.train.tokenizer import byte_tokenizer
+from tests.conftest import Faults
+
+pytestmark = pytest.mark.torch
+
+LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+ADAPTER = "{r: 4, lora_alpha: 8, target_modules: [v_proj, q_proj]}"
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0, "original_max_position_embeddings": 32}
+IDS = torch.arange(3, 60)[None]
+
+
+def config(**over: object) -> LlamaConfig:
+    """A llama of 258 tokens and a window of 32."""
+    small = {"vocab_size": 258, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 32}
+    return LlamaConfig(**{**small, **heads, "tie_word_embeddings": True, "eos_token_id": 1, **over})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model, an adapter that peft made beside it at twice its window, and a recipe that starts with both."""
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config())
+    model.save_pretrained(tmp_path / "model")
+    byte_tokenizer(TokenizerTraining(vocab_size=258)).save_pretrained(tmp_path / "model")
+    wrapped = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **LORA))  # type: ignore[arg-type]
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    wrapped.save_pretrained(tmp_path / "adapter")
+    config(rope_parameters=YARN, max_position_embeddings=64).save_pretrained(tmp_path / "adapter")
+    (tmp_path / "recipe.yaml").write_text(
+        f"name: go\nmodel: {{name_or_path: {tmp_path}/model, adapter_name_or_path: {tmp_path}/adapter}}\n"
+        "data: {sources: [{kind: repeats, documents: 40, length: 63}], chunker: {kind: overlap, length: 64}}\n"
+        "train: {max_steps: 2, learning_rate: 0.01, per_device_train_batch_size: 2, bf16: false, "
+        "activation_checkpointing: false, logging_steps: 1, save_steps: 2}\n"
+        "stages: [{name: first}]\n"
+    )
+    return tmp_path
+
+
+def by_hand(folder: Path, adapter: Path) -> torch.Tensor:
+    """Return the logits of the model with an adapter by peft alone, the RoPE that of the adapter's config."""
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", config=AutoConfig.from_pretrained(adapter))
+    with torch.no_grad():
+        return PeftModel.from_pretrained(model, adapter)(input_ids=IDS).logits
+
+
+def started(folder: Path, *sets: str) -> RunDirectory:
+    """Run the recipe."""
+    return run(folder / "recipe.yaml", folder / "run", sets)
+
+
+def test_merged_where_no_adapter_is_trained(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A stage of no steps saves model and adapter in one, with the RoPE of the adapter, which is said."""
+    made = started(folder, "train.max_steps=0").model("first")
+    model = AutoModelForCausalLM.from_pretrained(made)
+    assert (model.config.rope_parameters["factor"], model.config.max_position_embeddings) == (2.0, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model(input_ids=IDS).logits, by_hand(folder, folder / "adapter"))
+    assert "that RoPE holds until a stage scales the model's own" in capsys.readouterr().err
+
+
+def test_gone_on_with(folder: Path) -> None:
+    """A stage of the same adapter begins with its weights; one that scales, scales the model's own RoPE."""
+    yarn = "{name: second, rope: {kind: yarn, factor: 4}, train: {max_steps: 2}}"
+    stages = f"stages=[{{name: first, train: {{max_steps: 0}}}}, {yarn}]"
+    directory = started(folder, f"adapter={ADAPTER}", stages)
+    before = load_file(folder / "adapter/adapter_model.safetensors")
+    kept = load_file(directory.model("first") / "adapter_model.safetensors")
+    trained = load_file(directory.model("second") / "adapter_model.safetensors")
+    for name, tensor in before.items():
+        torch.testing.assert_close(kept[name], tensor)
+        assert not torch.equal(trained[name], tensor)
+        assert torch.nn.functional.cosine_similarity(trained[name].flatten(), tensor.flatten(), 0) > 0.9
+    assert AutoConfig.from_pretrained(directory.model("first")).rope_parameters == YARN
+    assert AutoConfig.from_pretrained(directory.model("second")).rope_parameters["factor"] == 4.0
+    torch.testing.assert_close(by_hand(folder, directory.model("first")), by_hand(folder, folder / "adapter"))
+
+
+def test_measured_first_with_the_adapter(folder: Path) -> None:
+    """What the recipe starts with is the model with its adapter: its perplexity is that of a merge by hand."""
+    evals = "evals=[{kind: perplexity, source: {kind: repeats, documents: 9, length: 70}, lengths: [64], windows: 4}]"
+    with_it = started(folder, evals, "train.max_steps=0")
+    merged = with_it.path / "evals"
+    first, model = (read_json(merged / name / "0-perplexity.json")["measurements"] for name in ("first", "model"))
+    assert first == model
+    plain = run(
+        folder / "recipe.yaml", folder / "plain", (evals, "train.max_steps=0", "model.adapter_name_or_path=null")
+    )
+    assert read_json(plain.path / "evals/model/0-perplexity.json")["measurements"] != model
+    record = read_json(with_it.stage_record("model"))
+    assert record["length"] == 64
+
+
+def test_another_adapter_in_an_old_directory(folder: Path) -> None:
+    """A run whose adapter has other weights now is not continued."""
+    started(folder, "train.max_steps=0")
+    file = folder / "adapter/adapter_model.safetensors"
+    save_file({name: tensor * 1.5 for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(ResumeError, match=r"the content of model.adapter_name_or_path changed"):
+        started(folder, "train.max_steps=0")
+
+
+def test_another_shape(folder: Path) -> None:
+    """Each field that differs is named at its place."""
+    with pytest.raises(RecipeError) as caught:
+        started(folder, "adapter={r: 8, use_dora: true, target_modules: [q_proj]}")
+    assert {fault.dotted.rpartition(".")[2] for fault in caught.value.faults} == {"r", "use_dora", "target_modules"}
+    (rank,) = [fault for fault in caught.value.faults if fault.dotted.endswith(".r")]
+    assert rank.message.startswith("is 8, and 4 in the adapter")
+
+
+@pytest.mark.parametrize("what", ["nothing", "no adapter", "another architecture", "another size"])
+def test_refused(what: str, folder: Path) -> None:
+    """What is no adapter, or none of this model, is refused in words."""
+    said = {
+        "nothing": "there is no folder of this name",
+        "no adapter": "it has no adapter_config.json",
+        "another architecture": "was trained beside a mistral",
+        "another size": "does not fit the model",
+    }
+    if what == "nothing":
+        shutil.rmtree(folder / "adapter")
+    elif what == "no adapter":
+        (folder / "adapter/adapter_config.json").unlink()
+    elif what == "another architecture":
+        file = folder / "adapter/config.json"
+        file.write_text(file.read_text().replace('"model_type": "llama"', '"model_type": "mistral"'))
+    else:
+        LlamaForCausalLM(config(hidden_size=64, head_dim=16)).save_pretrained(folder / "model")
+    with pytest.raises(CtxkitError, match=said[what]) as caught:
+        started(folder, "train.max_steps=0")
+    assert caught.value.exit_code == 2
+
+
+def test_an_adapter_that_names_no_rope(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What peft alone saved is taken to be trained with the model's own RoPE, and that is said."""
+    (folder / "adapter/config.json").unlink()
+    made = started(folder, "train.max_steps=0").model("first")
+    assert "names no RoPE" in capsys.readouterr().err
+    assert AutoConfig.from_pretrained(made).rope_parameters["rope_type"] == "default"
+
+
+def test_beside_a_fresh_model(faults: Faults, minimal: str) -> None:
+    """Random weights have no adapter that was trained beside them."""
+    fresh = minimal.replace("name_or_path: some/model", "config: {model_type: llama}, adapter_name_or_path: x")
+    found = faults(fresh, "tokenizer={train: {vocab_size: 300}}")
+    assert [fault.dotted for fault in found] == ["model.adapter_name_or_path"]
