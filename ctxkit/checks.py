@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ctxkit import layers, reading
+from ctxkit import layers, reading, searches
 from ctxkit.errors import Fault, RecipeError, said
 from ctxkit.recipe import MODEL, Stage
 from ctxkit.settings import accumulation, effective, sft_settings, tokens_per_step
@@ -45,16 +45,20 @@ OWNED = {
 """Fields of SFTConfig that a recipe cannot set, with the reason."""
 
 
-def load(file: Path, registry: Registry, host: Host, sets: tuple[str, ...] = ()) -> Located:
+def load(
+    file: Path, registry: Registry, host: Host, sets: tuple[str, ...] = (), *, unsearched: bool = False
+) -> Located:
     """Read, build and check a recipe: the one way in for every command.
+
+    `unsearched` allows that the result of a search that it declares is not there yet.
 
     Raises:
         RecipeError: with every fault that was found.
     """
-    return checked(layers.read(file, sets), registry, host, file)
+    return checked(layers.read(file, sets), registry, host, file, unsearched=unsearched)
 
 
-def checked(tree: Node, registry: Registry, host: Host, file: Path) -> Located:
+def checked(tree: Node, registry: Registry, host: Host, file: Path, *, unsearched: bool = False) -> Located:
     """Build a recipe from its tree, and check it.
 
     Raises:
@@ -67,6 +71,7 @@ def checked(tree: Node, registry: Registry, host: Host, file: Path) -> Located:
     except RecipeError as error:
         raise RecipeError([*error.faults, *faults]) from None
     faults += [fault for rule in _RULES for fault in rule(located)]
+    faults += () if unsearched else _searches(located)
     if not faults:
         plain = located.recipe.model_dump(mode="json", by_alias=True)
         found = [fault for _, answer in host.ask("ctxkit_check", recipe=plain) for fault in answer or ()]
@@ -98,14 +103,14 @@ def _model(located: Located) -> Iterator[Fault]:
     model, tokenizer = located.recipe.model, located.recipe.tokenizer
     if model.name_or_path is None and model.config is None:
         yield located.fault(None, ("model",), "needs `name_or_path` or `config`")
+    if model.adapter_name_or_path and model.name_or_path is None:
+        message = "a fresh model has no weights that an adapter could have been trained beside"
+        yield located.fault(None, ("model", "adapter_name_or_path"), message, "leave it out, or add `name_or_path`")
     if model.config is not None:
         yield from _config_over(located, model.config) if model.name_or_path else _fresh_config(located, model.config)
         window = model.config.get("max_position_embeddings")
         if window is not None and not _is_window(window):
             path = ("model", "config", "max_position_embeddings")
-    if model.adapter_name_or_path and model.name_or_path is None:
-        message = "a fresh model has no weights that an adapter could have been trained beside"
-        yield located.fault(None, ("model", "adapter_name_or_path"), message, "leave it out, or add `name_or_path`")
             yield located.fault(None, path, f"needs a whole number above 0, got {said(window)}", "the window in tokens")
     if tokenizer.name_or_path and tokenizer.train:
         yield located.fault(None, ("tokenizer",), "has `name_or_path` and `train`; one of them")
@@ -208,6 +213,16 @@ def _lengths(located: Located) -> Iterator[Fault]:
             yield located.fault(stage.name, _longest(stage, length), message, f"shorten them, or {cure}")
 
 
+def _searches(located: Located) -> Iterator[Fault]:
+    plans = searches.declared(located.recipe)
+    files = {plan.file for plan in plans.values()}
+    for name, plan in plans.items():
+        if message := searches.unfit(plan):
+            made = f"`ctxkit search-rope {located.file}{f' --stage {name}' if len(files) > 1 else ''}` makes it"
+            hint = f"undo the change, or remove the file, and {made}" if plan.file.exists() else made
+            yield located.fault(name, ("rope", plan.option), message, hint)
+
+
 def _in_force(located: Located, stage: Stage) -> RopeOptions | None:
     """Return the nearest scaling on the way from a stage back to the model."""
     current: Stage | None = stage
@@ -234,43 +249,61 @@ def _longest(stage: Stage, length: int) -> tuple[str | int, ...]:
 def _adapters(located: Located) -> Iterator[Fault]:
     recipe = located.recipe
     for stage in recipe.stages:
-        parent = recipe.parent(stage)
-        if stage.adapter is None:
-            if recipe.model.quantization_config:
-                message = "quantized weights cannot be trained; they need an adapter beside them"
-                yield located.fault(stage.name, ("adapter",), message, "add `adapter`, such as {r: 16}")
-        elif recipe.weights(stage).full is None and recipe.model.name_or_path is None:
-            message = "a fresh model has no weights that an adapter could be trained beside"
-            yield located.fault(stage.name, ("adapter",), message, "train all weights in the first stage")
-        elif parent is not None and parent.adapter not in (None, stage.adapter):
-            message = f"the stage goes on with the adapter of stage {parent.name}, which has other values"
-            yield located.fault(stage.name, ("adapter",), message, "write the same, or start `from` another stage")
+        if recipe.model.quantization_config:
+            yield from _beside_quantized(located, stage)
+        if stage.adapter is not None:
+            yield from _adapter(located, stage)
+
+
+def _beside_quantized(located: Located, stage: Stage) -> Iterator[Fault]:
+    if stage.adapter is None:
+        message = "quantized weights cannot be trained; they need an adapter beside them"
+        yield located.fault(stage.name, ("adapter",), message, "add `adapter`, such as {r: 16}")
+    elif located.recipe.start(stage).merged:
+        message = "merging into quantized weights rounds them anew, so the model would be another than the trained one"
+        hint = "`continue`; or leave model.quantization_config out, which merges exactly"
+        yield located.fault(stage.name, ("parent_adapter",), message, hint)
+
+
+def _adapter(located: Located, stage: Stage) -> Iterator[Fault]:
+    recipe, parent = located.recipe, located.recipe.parent(stage)
+    going_on = recipe.start(stage).adapter is not None
+    if recipe.weights(stage).full is None and recipe.model.name_or_path is None:
+        message = "a fresh model has no weights that an adapter could be trained beside"
+        yield located.fault(stage.name, ("adapter",), message, "train all weights in the first stage")
+    elif parent is not None and going_on and parent.adapter != stage.adapter:
+        message = f"the stage goes on with the adapter of stage {parent.name}, which has other values"
+        hint = "write the same, or `parent_adapter: merge` for a new one, or start `from` another stage"
+        yield located.fault(stage.name, ("adapter",), message, hint)
 
 
 def _carried(located: Located) -> Iterator[Fault]:
-    recipe = located.recipe
-    for stage in recipe.stages:
-        parent = recipe.parent(stage)
+    for stage in located.recipe.stages:
         if stage.optimizer != "carry":
             continue
-        if parent is None:
-            if located.own[stage.name].child("optimizer"):
-                message = "there is no stage before it whose optimizer could be carried on"
-                yield located.fault(stage.name, ("optimizer",), message, "leave it out")
-            continue
-        if not parent.trains:
-            message = f"stage {parent.name} takes no step, so it has no optimizer that could be carried on"
-            yield located.fault(stage.name, ("optimizer",), message, "write `optimizer: reset`")
-        if parent.adapter != stage.adapter:
-            message = f"stage {parent.name} trains other weights, so its optimizer is of no use here"
-            yield located.fault(stage.name, ("optimizer",), message, "write `optimizer: reset`")
-        if effective(sft_settings(located, parent), "save_strategy") == "no":
-            message = f"stage {parent.name} saves no checkpoint that its optimizer could be taken from"
-            yield located.fault(stage.name, ("optimizer",), message, f"leave save_strategy out of stage {parent.name}")
-        optims = [effective(sft_settings(located, each), "optim") for each in (parent, stage)]
-        if optims[0] != optims[1]:
-            message = f"the optimizer that is carried on is {optims[0]}, that of stage {parent.name}"
-            yield located.fault(stage.name, ("train", "optim"), message, "choose the same, or `optimizer: reset`")
+        parent = located.recipe.parent(stage)
+        if parent is not None:
+            yield from _carried_from(located, stage, parent)
+        elif located.own[stage.name].child("optimizer"):
+            message = "there is no stage before it whose optimizer could be carried on"
+            yield located.fault(stage.name, ("optimizer",), message, "leave it out")
+
+
+def _carried_from(located: Located, stage: Stage, parent: Stage) -> Iterator[Fault]:
+    """Refuse an optimizer that is not there, or that is of no use for what the stage trains."""
+    if not parent.trains:
+        message = f"stage {parent.name} takes no step, so it has no optimizer that could be carried on"
+        yield located.fault(stage.name, ("optimizer",), message, "write `optimizer: reset`")
+    if parent.adapter != stage.adapter or (stage.adapter is not None and stage.parent_adapter == "merge"):
+        message = f"stage {parent.name} trains other weights, so its optimizer is of no use here"
+        yield located.fault(stage.name, ("optimizer",), message, "write `optimizer: reset`")
+    if effective(sft_settings(located, parent), "save_strategy") == "no":
+        message = f"stage {parent.name} saves no checkpoint that its optimizer could be taken from"
+        yield located.fault(stage.name, ("optimizer",), message, f"leave save_strategy out of stage {parent.name}")
+    optims = [effective(sft_settings(located, each), "optim") for each in (parent, stage)]
+    if optims[0] != optims[1]:
+        message = f"the optimizer that is carried on is {optims[0]}, that of stage {parent.name}"
+        yield located.fault(stage.name, ("train", "optim"), message, "choose the same, or `optimizer: reset`")
 
 
 def _skips(located: Located) -> Iterator[Fault]:
@@ -339,6 +372,8 @@ def _unscaled(located: Located, stage: Stage) -> Iterator[Fault]:
     original, ancestor = original_window(located), stage
     while ancestor.rope is None and (parent := located.recipe.parent(ancestor)):
         ancestor = parent
+    if located.recipe.model.adapter_name_or_path:
+        return  # it may bring a scaling; the run says which
     if ancestor.rope is None and original and stage.data.sequence_length > original:
         length = stage.data.sequence_length
         message = f"stage {stage.name} trains on {length} tokens, beyond the window of {original}, without RoPE scaling"
@@ -357,8 +392,6 @@ def _uneven(located: Located, stage: Stage) -> Iterator[Fault]:
 
 
 _LEAST = {
-    if located.recipe.model.adapter_name_or_path:
-        return  # it may bring a scaling; the run says which
     **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps"), 1),
     **dict.fromkeys(("seed", "data_seed", "learning_rate", "weight_decay", "dataloader_num_workers"), 0),
 }
