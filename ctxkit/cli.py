@@ -237,6 +237,22 @@ def sweep(recipe: str, listed: bool, point: tuple[int, int] | None, **typed: Any
     sys.exit(commands.sweep(commands.SweepRequest(recipe=recipe, **typed), point, listed=listed))
 
 
+@cli.command("search-rope")
+@RECIPE
+@click.option("--stage", metavar="NAME", callback=_not_empty, help="Whose search, where several stages declare one.")
+@SET
+@PLUGIN
+def search_rope(recipe: str, stage: str | None, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:
+    """Find the RoPE factors that a recipe declares a search for, and write them to its file; typed again, go on.
+
+    \b
+    Then train with them:   ctxkit run RECIPE
+    """  # noqa: D301 - click looks for the character
+    from ctxkit import commands
+
+    commands.search_rope(recipe, stage, sets, plugin_files)
+
+
 @cli.command()
 @click.argument("recipes", type=click.Path(), nargs=-1, required=True, callback=_not_empty)
 @click.option(

@@ -25,7 +25,7 @@ from ctxkit.host import Host
 from ctxkit.launch import alone, rank
 from ctxkit.registry import Registry, collect
 from ctxkit.rehearsal import SUFFIX
-from ctxkit.rundir import RunDirectory
+from ctxkit.rundir import RunDirectory, read_json
 from ctxkit.schema import recipe_schema
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def rehearse(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_fil
     began = time.monotonic()
     alone()
     host, registry = _plugins(plugin_files)
-    located = load(Path(recipe), registry, host, sets)
+    located = load(Path(recipe), registry, host, sets, unsearched=True)
     name = located.recipe.name + SUFFIX
     directory = RunDirectory(Path(run_dir) if run_dir else Path("runs") / name)
     _warn(located)
@@ -82,6 +82,22 @@ def _report(host: Host, directory: RunDirectory) -> None:
         if text:
             click.echo(text)
     click.echo(f"model:  {directory.model(directory.status()['result'])}")
+
+
+def search_rope(recipe: str, stage: str | None, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:
+    """Search the RoPE factors of a recipe in one process; print what was found, and where it is."""
+    if rank() != 0:
+        return
+    host, registry = _plugins(plugin_files)
+    located = load(Path(recipe), registry, host, sets, unsearched=True)
+    _say("loading the training libraries ...")
+    from ctxkit.train import search_located
+
+    file = search_located(located, stage)
+    found = read_json(file).get("perplexity")
+    for name, value in found.items() if isinstance(found, dict) else ():
+        click.echo(f"{name + ':':10} {'not finite' if value is None else format(value, '.4f')}")
+    click.echo(f"{'factors:':10} {file}")
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,9 @@ def used(value: object) -> Iterator[Component]:
     if isinstance(value, Component):
         yield value
     if isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from used(getattr(value, name))
+        for name, field in type(value).model_fields.items():
+            if not field.exclude:  # what the resolved recipe leaves out is no part of what a run is
+                yield from used(getattr(value, name))
     elif isinstance(value, tuple | list):
         for item in value:
             yield from used(item)

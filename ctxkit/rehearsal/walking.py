@@ -60,7 +60,8 @@ def _fields(value: object, path: Path_) -> Iterator[tuple[BaseModel, str, Any, P
 
 def _children(value: object) -> Iterator[tuple[str, Any]]:
     if isinstance(value, BaseModel):
-        yield from ((_key(value, name), getattr(value, name)) for name in type(value).model_fields)
+        fields = type(value).model_fields.items()
+        yield from ((_key(value, name), getattr(value, name)) for name, field in fields if not field.exclude)
     elif isinstance(value, tuple | list):
         yield from ((str(index), item) for index, item in enumerate(value))
 

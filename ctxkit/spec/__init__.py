@@ -37,6 +37,7 @@ from ctxkit.spec.roles import (
     RopeScaler,
     TokenFilter,
 )
+from ctxkit.spec.search import RopeSearch, RopeSearchContext
 from ctxkit.spec.sizes import Characters, Documents, Epochs, Samples, Size, Steps, Tokens
 
 __all__ = [
@@ -74,6 +75,8 @@ __all__ = [
     "RopeFrequencies",
     "RopeOptions",
     "RopeScaler",
+    "RopeSearch",
+    "RopeSearchContext",
     "RopeSlot",
     "RowTable",
     "RunFinished",

@@ -22,6 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from ctxkit.spec.curriculum import Curriculum
 from ctxkit.spec.data import Document
 from ctxkit.spec.roles import Callback, Chunker, Context, Eval, Filter, RopeScaler, TokenFilter
+from ctxkit.spec.search import RopeSearch, RopeSearchContext
 from ctxkit.spec.sizes import Tokens
 
 SLOTS = ("source", "filter", "chunker", "rope", "curriculum", "callback", "eval")
@@ -219,6 +220,35 @@ class RopeOptions(Component):
     def build(self, context: Context) -> RopeScaler:
         """Return the object that changes a config and knows the frequencies this must give."""
         raise NotImplementedError
+
+    def search_plan(self) -> RopeSearch | None:
+        """Return the search that the options declare, whether its result is there or not; None where they do not.
+
+        Its result stands in a file that one of the options names. Until it is there, no more is asked of these options
+        than this, `scale`, `window`, `run_search` and `rehearsed`. Fields that only the search needs, the name of the
+        file included, are declared with `Field(exclude=True)`: they are no part of what a run is.
+        """
+        return None
+
+    def run_search(self, context: RopeSearchContext) -> Mapping[str, Any]:
+        """Return what the file of the result holds: what the options read there, and what else is worth knowing.
+
+        Called only where `search_plan` declares one. It must ask for the same measurements in the same order whenever
+        the answers are the same: then a search that was killed goes on where it was. `perplexity`, a mapping of names
+        to numbers, is printed.
+
+        Raises:
+            CtxkitError: the model cannot be searched, with the reason.
+        """
+        raise NotImplementedError
+
+    def rehearsed(self, config: Mapping[str, Any], original_max_position_embeddings: int) -> Mapping[str, Any]:
+        """Return the options that a rehearsal changes, beside lengths; None takes one away.
+
+        What stands in a file for the full lengths is put in its place; what is not searched yet has a stand-in.
+        `config` holds the fields of the model's config, `original_max_position_embeddings` its window in tokens.
+        """
+        return {}
 
     def scale(self, original_max_position_embeddings: int) -> float:
         """Return the factor, from `factor` or from `target_length` and the original window in tokens."""

@@ -4,6 +4,16 @@ from ctxkit.train.deep import validate_deep
 from ctxkit.train.prepare import prepare_located, prepare_shard
 from ctxkit.train.rehearsal import rehearse
 from ctxkit.train.run import run, run_located
+from ctxkit.train.search import search_located
 from ctxkit.train.sharding import Shard
 
-__all__ = ["Shard", "prepare_located", "prepare_shard", "rehearse", "run", "run_located", "validate_deep"]
+__all__ = [
+    "Shard",
+    "prepare_located",
+    "prepare_shard",
+    "rehearse",
+    "run",
+    "run_located",
+    "search_located",
+    "validate_deep",
+]
