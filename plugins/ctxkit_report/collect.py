@@ -33,6 +33,8 @@ class Stage:
     seconds: float | None = None
     data: str = ""
     """The key of the data it trained on."""
+    curriculum: Mapping[str, Any] | None = None
+    """What its curriculum came to, phase by phase."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def collect(run_dir: Path) -> Run:
 
 
 def _stage(item: Mapping[str, Any]) -> Stage:
-    rope = item.get("rope")
+    rope, curriculum = item.get("rope"), item.get("curriculum")
     return Stage(
         name=text(item.get("name")) or "unnamed",
         start=text(item.get("from")) or None,
@@ -118,6 +120,7 @@ def _stage(item: Mapping[str, Any]) -> Stage:
         tokens=whole(item.get("tokens")),
         seconds=real(item.get("seconds")),
         data=text(item.get("data")),
+        curriculum=curriculum if isinstance(curriculum, dict) else None,
     )
 
 

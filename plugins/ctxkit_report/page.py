@@ -12,6 +12,7 @@ from ctxkit_report.figures import heat_scale, line_chart
 from ctxkit_report.headline import headline, status_note
 from ctxkit_report.ledgers import ledgers
 from ctxkit_report.notation import SPACE
+from ctxkit_report.phases import phase_tables
 from ctxkit_report.publish import fill, publish
 from ctxkit_report.tables import flatten, method_rows, other_evals, training_rows
 
@@ -53,6 +54,7 @@ def render(run: Run, *, has_data_page: bool = False) -> str:
         heat_scale=heat_scale(),
         loss=_loss(loss_chart(comparison)),
         training=training_rows(comparison),
+        phases=phase_tables(run.stages),
         ledgers=ledgers(run.data),
         other=other_evals(comparison),
         methods=method_rows(run),
