@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ctxkit import layers
+from ctxkit import layers, searches
 from ctxkit.errors import Origin
 from ctxkit.layers import Node
 from ctxkit.rehearsal.scaling import shrunk
@@ -45,6 +45,10 @@ class Found:
     """What replaces the model and tokenizer."""
     stand_ins: Mapping[Path_, Mapping[str, Any]] = field(default_factory=dict)
     """Options to lay over sources that cannot be reached, by path."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the config of the model, before it is made small."""
+    window: int = 1
+    """The original window of the model, in tokens."""
 
 
 def rehearsed(located: Located, found: Found) -> tuple[Node, tuple[tuple[Change, Any], ...]]:
@@ -123,6 +127,7 @@ def _stage(stage: Stage, path: Path_, found: Found) -> Iterator[Change]:
         yield Change((*path, "train", key), new, why)
     for key, new in (stage.curriculum.rehearsed() if stage.curriculum else {}).items():
         yield Change((*path, "curriculum", *key.split(".")), new, "few rows need not have every length")
+    yield from _rope(stage, path, found)
     data, row = stage.data, max(stage.data.row_length >> found.halved, 1)
     if data.eval is not None:
         yield Change((*path, "data", "eval", "share"), max(data.eval.share, SET_ASIDE), "of few documents")
@@ -137,6 +142,16 @@ def _stage(stage: Stage, path: Path_, found: Found) -> Iterator[Change]:
     for index, source in enumerate(data.sources):
         new = min(source.max_tokens or each, each)
         yield Change((*path, "data", "sources", str(index), "max_tokens"), new, "few steps need few rows")
+
+
+def _rope(stage: Stage, path: Path_, found: Found) -> Iterator[Change]:
+    if stage.rope is None:
+        return
+    plan = stage.rope.search_plan()
+    missing = searches.unfit(plan) if plan else ""
+    why = f"STAND-IN: {missing}" if missing else "what its file holds is for the full length"
+    for key, new in stage.rope.rehearsed(found.config, found.window).items():
+        yield Change((*path, "rope", key), new, why)
 
 
 def _sources(found: Found) -> Iterator[Change]:

@@ -53,7 +53,8 @@ def rehearse(located: Located, host: Host, registry: Registry, directory: RunDir
         halved = halvings(recipe, window)
         model = _model(recipe, config, halved, folder)
         longest = 2 * CHARACTERS_OF_TOKEN * _longest_window(recipe, window) >> halved
-        found = Found(halved, tuple(model), _stand_ins(recipe, folder, longest))
+        full = config or AutoConfig.for_model(**(recipe.model.config or {})).get_text_config().to_dict()
+        found = Found(halved, tuple(model), _stand_ins(recipe, folder, longest), full, window or 1)
         tree, changes = rehearsed(located, found)
     say("rehearsal: the recipe is made small; what changes:")
     for line in said(changes, recipe):

@@ -143,7 +143,8 @@ class LongropeOptions(ExtensionOptions):
         head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
         pairs = int(head_dim * (config.get("partial_rotary_factor") or 1.0)) // 2
         scale = self.scale(original_max_position_embeddings)
-        return {"factors": None, "search": None, "long_factor": [scale] * pairs}
+        lists = {"long_factor": [scale] * pairs, "short_factor": [1.0] * pairs}
+        return {"factors": None, "search": None, **lists}
 
     def build(self, context: Context) -> RopeScaler:
         """Return the scaler for the window that the options and the original window give.
