@@ -208,8 +208,11 @@ class Stage(Section):
     data: DataSection
     """Where its training examples come from."""
     adapter: Mapping[str, Any] | None = None
-    """Fields of peft's LoraConfig, under their own names; unset, all weights are trained. A stage goes on with the
-    adapter of the stage before it."""
+    """Fields of peft's LoraConfig, under their own names; unset, all weights are trained, those of an adapter before it
+    among them."""
+    parent_adapter: Literal["continue", "merge"] = "continue"
+    """What becomes of the adapter of the stage before: the stage goes on with it, which must be the same, or merges it
+    into the weights and trains a new `adapter`, which may be another."""
     train: Mapping[str, Any] = Field(default_factory=dict)
     """Fields of TRL's SFTConfig, under their own names."""
     optimizer: Literal["reset", "carry"] = "reset"
@@ -287,7 +290,8 @@ class Recipe(Head):
     def start(self, stage: Stage) -> Weights:
         """Return what a stage starts from; an adapter in it is the one that the stage goes on with."""
         before = self.weights(self.parent(stage))
-        return before if stage.adapter is not None else before.whole()
+        goes_on = stage.adapter is not None and stage.parent_adapter == "continue"
+        return before if goes_on else before.whole()
 
     @property
     def result_stage(self) -> Stage:

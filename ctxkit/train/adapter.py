@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +14,7 @@ from transformers import PreTrainedModel
 from ctxkit.errors import CtxkitError, ExitCode, RecipeError
 from ctxkit.reading import Located
 from ctxkit.recipe import Stage
+from ctxkit.rundir import write_json
 from ctxkit.train.model import refusal
 from ctxkit.train.progress import say
 
@@ -96,9 +99,17 @@ def _loaded(model: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftMod
         raise CtxkitError(said, hint, exit_code=ExitCode.RECIPE) from error
 
 
-def save_config(model: Any, folder: Path) -> None:
-    """Write the config of the adapted model beside the adapter: an adapter alone does not carry its RoPE."""
+def save_config(model: Any, folder: Path, merged: Sequence[str]) -> None:
+    """Write the config of the adapted model beside the adapter: an adapter alone does not carry its RoPE.
+
+    Where adapters were merged into the weights beside it, the name of those weights, by which peft would load them
+    without, becomes one that says so and that nobody can load.
+    """
     model.get_base_model().config.save_pretrained(folder)
+    if merged:
+        written = json.loads((folder / CONFIG).read_text())
+        beside = f"{written['base_model_name_or_path']} with the adapter of {', then of '.join(merged)} merged"
+        write_json(folder / CONFIG, {**written, "base_model_name_or_path": beside})
 
 
 def _plain(value: Any) -> Any:

@@ -140,14 +140,14 @@ def _put_together(run: Run, stage: Stage, weights: Weights, rope: ExtendedRope |
         rope.apply(config)
     model = _model(run, request_model(run.located.recipe, stage, folder, config))
     check_rope(model, rope)
+    for name in weights.merged:
+        model = with_adapter(model, run.adapter(name))
     return model
 
 
 def _model(run: Run, request: ModelRequest) -> PreTrainedModel:
     """Return the model that a request asks for, with an embedding for every token that ctxkit added."""
     model: PreTrainedModel = run.host.hook.ctxkit_make_model(request=request)
-    for name in weights.merged:
-        model = with_adapter(model, run.adapter(name))
     fit_embeddings(model, added_tokens(run.tokenizer))
     return model
 
@@ -161,7 +161,7 @@ def _make_untrained(run: Run, stage: Stage, context: Context) -> None:
     temporary = run.directory.stage(stage.name) / "model.tmp"
     model.save_pretrained(temporary)
     _tokenizer(run, rope).save_pretrained(temporary)
-    _keep(temporary, model, run.directory, stage)
+    _keep(temporary, model, run, stage)
     record = {**_described(run, stage, context), "steps": 0, "tokens": 0, "seconds": 0.0}
     write_json(run.directory.stage_record(stage.name), record)
 
@@ -192,7 +192,7 @@ def _train(run: Run, stage: Stage, context: Context) -> None:
         ) from error
     if run.stop.received:
         raise run.stop.error()
-    _save(trainer, run.directory, stage)
+    _save(trainer, run, stage)
     if launch.rank() == 0:
         record = {**_record(run, stage, context, trainer), "parameters": asdict(trained), "data": key}
         if served is not None:
@@ -315,9 +315,9 @@ def _checkpoint(output: Path, args: SFTConfig, data: str) -> Path | None:
     return Path(found[0])
 
 
-def _save(trainer: SFTTrainer, directory: RunDirectory, stage: Stage) -> None:
+def _save(trainer: SFTTrainer, run: Run, stage: Stage) -> None:
     """Save model and tokenizer; the folder gets its name only when everything is in it."""
-    temporary = directory.stage(stage.name) / "model.tmp"
+    temporary = run.directory.stage(stage.name) / "model.tmp"
     trainer.save_model(str(temporary))
     if launch.rank() == 0:
         if not any(temporary.glob("*.safetensors")):
@@ -325,16 +325,16 @@ def _save(trainer: SFTTrainer, directory: RunDirectory, stage: Stage) -> None:
                 f"the trainer saved no whole model of stage {stage.name}; its last checkpoint is kept",
                 "DeepSpeed ZeRO-3 needs stage3_gather_16bit_weights_on_model_save in its configuration",
             )
-        _keep(temporary, trainer.accelerator.unwrap_model(trainer.model), directory, stage)
+        _keep(temporary, trainer.accelerator.unwrap_model(trainer.model), run, stage)
 
 
-def _keep(temporary: Path, model: Any, directory: RunDirectory, stage: Stage) -> None:
+def _keep(temporary: Path, model: Any, run: Run, stage: Stage) -> None:
     """Give a saved model the name by which it counts, with its config beside it where it is an adapter."""
     if stage.adapter is not None:
-        save_config(model, temporary)
+        save_config(model, temporary, run.located.recipe.start(stage).merged)
     # One that is there was never recorded as finished: a kill came between this line and the record.
-    shutil.rmtree(directory.model(stage.name), ignore_errors=True)
-    temporary.replace(directory.model(stage.name))
+    shutil.rmtree(run.directory.model(stage.name), ignore_errors=True)
+    temporary.replace(run.directory.model(stage.name))
 
 
 def _record(run: Run, stage: Stage, context: Context, trainer: SFTTrainer) -> dict[str, Any]:

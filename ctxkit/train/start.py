@@ -116,7 +116,7 @@ def _going_on(located: Located) -> Iterator[Stage]:
 def _differences(located: Located, stage: Stage, adapter: StartAdapter) -> Iterator[Fault]:
     wanted: Any = lora_config(located, stage)
     saved: Any = PeftConfig.from_pretrained(str(adapter.folder))
-    hint = "write the same, or leave `adapter` out to merge it and train all weights"
+    hint = "write the same, or `parent_adapter: merge` for a new one, or leave `adapter` out to train all weights"
     if not isinstance(saved, LoraConfig):
         said = f"the adapter {adapter.name} is no LoRA but {saved.peft_type}, which a stage cannot go on with"
         yield located.fault(stage.name, ("adapter",), said, hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ctxkit.errors import RecipeError
+from ctxkit.rundir import read_json
 from ctxkit.train import run
 from tests.conftest import Faults
 from tests.integration.micro import RECIPE, losses, weights
@@ -146,6 +148,52 @@ def test_quantized_weights_train_with_an_adapter(tmp_path: Path) -> None:
     made = run(tmp_path / "q.yaml", tmp_path / "second").path
     assert _adapter_weights(made / "stages" / "q" / "model")
     assert all(torch.isfinite(torch.tensor(loss)) for loss in losses(made).values())
+
+
+def test_merge_and_begin_a_new_one(tmp_path: Path) -> None:
+    """Two different adapters, one merged before the other: what is trained, measured and saved is peft's own chain."""
+    (tmp_path / "micro.yaml").write_text(RECIPE + "  - {name: whole, data: *long, train: {max_steps: 0}}\n")
+    other = "{r: 2, lora_alpha: 4, target_modules: [k_proj, down_proj]}"
+    sets = (
+        "evals=[{kind: perplexity, source: {kind: repeats, documents: 9, length: 70}, lengths: [64], windows: 4}]",
+        f"stages.control.adapter={ADAPTER}",
+        f"stages.yarn.adapter={other}",
+        "stages.yarn.from=control",
+        "stages.yarn.parent_adapter=merge",
+        "stages.yarn.train.save_steps=1",
+    )
+    made = run(tmp_path / "micro.yaml", tmp_path / "run", sets)
+    second = made.model("yarn")
+    assert {name.split(".")[-3] for name in _adapter_weights(second)} == {"k_proj", "down_proj"}
+    scaled = AutoConfig.from_pretrained(second)
+    model = AutoModelForCausalLM.from_pretrained(made.model("base"), config=scaled)
+    for stage in ("control", "yarn"):
+        model = PeftModel.from_pretrained(model, made.model(stage)).merge_and_unload()
+    ids = torch.arange(3, 60)[None]
+    with torch.no_grad():
+        found = AutoModelForCausalLM.from_pretrained(made.model("whole"))(input_ids=ids).logits
+        torch.testing.assert_close(found, model(input_ids=ids).logits)
+    measured = [read_json(made.path / f"evals/{name}/0-perplexity.json")["measurements"] for name in ("yarn", "whole")]
+    assert measured[0] == measured[1]
+    assert "with the adapter of control merged" in (second / "adapter_config.json").read_text()
+    # Killed in its last step, the stage goes on from the chain and ends with the same weights.
+    before = _adapter_weights(second)
+    for gone in (second, made.stage("yarn") / "checkpoints/checkpoint-4"):
+        shutil.rmtree(gone)
+    made.stage_record("yarn").unlink()
+    again = _adapter_weights(run(tmp_path / "micro.yaml", tmp_path / "run", sets).model("yarn"))
+    assert all(torch.equal(again[name], tensor) for name, tensor in before.items())
+
+
+def test_faults_of_chains(faults: Faults, minimal: str) -> None:
+    """Another adapter without a word about the one before; a merge into four-bit weights."""
+    two = minimal + "stages: [{name: a, adapter: {r: 8}}, {name: b, adapter: {r: 16}}]\n"
+    (fault,) = faults(two)
+    assert (fault.dotted, "`parent_adapter: merge`" in fault.hint) == ("stages.b.adapter", True)
+    (fault,) = faults(two, "stages.b.parent_adapter=merge", "model.quantization_config={load_in_4bit: true}")
+    assert (fault.dotted, "rounds them anew" in fault.message) == ("stages.b.parent_adapter", True)
+    found = faults(two, "stages.b.adapter.r=8", "stages.b.parent_adapter=merge", "stages.b.optimizer=carry")
+    assert [fault.dotted for fault in found] == ["stages.b.optimizer"]
 
 
 def test_faults(faults: Faults, minimal: str) -> None:
