@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 from ctxkit.errors import NotFiniteError
 from ctxkit.launch import world_size
@@ -149,14 +150,43 @@ class StopAtStepEnd(TrainerCallback):
 
 
 class SealCheckpoints(TrainerCallback):
-    """Seal each checkpoint once it is whole."""
+    """Seal each checkpoint once it is whole, and only then delete the oldest.
+
+    The trainer itself would delete before the seal, by times that a copied directory has lost, and whatever folder has
+    a name like `checkpoint-mine`.
+    """
+
+    def __init__(self) -> None:
+        """Keep all of them until the training says how many."""
+        self._keep: int | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take the rotation over from the trainer."""
+        self._keep, args.save_total_limit = args.save_total_limit, None
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Log where a checkpoint is saved.
+
+        The trainer logs the mean since the last log, and forgets what it summed up when it continues from a checkpoint.
+        """
+        control.should_log |= control.should_save and args.logging_strategy != IntervalStrategy.NO
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Do the same for a checkpoint that is saved at the end of an epoch."""
+        self.on_step_end(args, state, control)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write the seal after every process has written its part."""
         if world_size() > 1:
             torch.distributed.barrier()
         if state.is_world_process_zero:
-            checkpoints.seal(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}", state.global_step)
+            folder = Path(str(args.output_dir))
+            checkpoints.seal(folder / f"checkpoint-{state.global_step}", state.global_step)
+            checkpoints.rotate(folder, self._keep, state.best_model_checkpoint)
 
 
 class FiniteGuard(TrainerCallback):

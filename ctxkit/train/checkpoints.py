@@ -1,24 +1,33 @@
-"""Checkpoints that count: each sealed by a file written last, so that one cut short by a kill is never resumed."""
+"""Checkpoints that count: each sealed by a file written last, so that none that is cut short or changed is resumed."""
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers.trainer_pt_utils import safe_globals
 
 from ctxkit.rundir import read_json, write_json
+from ctxkit.train.tokens import prefix_digest
 
 SEAL = "ctxkit.json"
+INCOMPLETE = "checkpoint-is-incomplete.txt"
+"""What transformers lays into a checkpoint while it saves one at the last moment; it resumes from it all the same."""
+OPTIMIZERS = ("optimizer", "global_step")
+"""How what holds the optimizer begins, in a checkpoint of one process, of FSDP, and of DeepSpeed."""
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def seal(checkpoint: Path, step: int) -> None:
-    """Write the size of every file of a finished checkpoint."""
-    files = {
-        str(file.relative_to(checkpoint)): file.stat().st_size
-        for file in sorted(checkpoint.rglob("*"))
-        if file.is_file()
-    }
-    files.pop(SEAL, None)
+    """Write the size and the hash of every file of a finished checkpoint."""
+    inside = (file for file in sorted(checkpoint.rglob("*")) if file.is_file() and file.name != SEAL)
+    files = {str(file.relative_to(checkpoint)): _sealed(file) for file in inside}
     write_json(checkpoint / SEAL, {"step": step, "files": files})
 
 
@@ -28,8 +37,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
     A checkpoint that is not whole is renamed to `rejected-...`, never deleted, so that nothing trips over it again.
     """
     said: list[str] = []
-    found = [(int(match[1]), path) for path in folder.glob("checkpoint-*") if (match := _NAME.fullmatch(path.name))]
-    for _, path in sorted(found, reverse=True):
+    for path in reversed(numbered(folder)):
         reason = broken(path)
         if not reason:
             return path, said
@@ -39,15 +47,79 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
     return None, said
 
 
+def rotate(folder: Path, keep: int | None, best: str | None = None) -> None:
+    """Delete all checkpoints of a stage but the newest `keep` by step, and the best one; other folders stay."""
+    for path in numbered(folder)[:-keep] if keep else []:
+        if path.name != Path(best or "").name:
+            shutil.rmtree(path)
+
+
+def numbered(folder: Path) -> list[Path]:
+    """Return the folders that the trainer named by steps, by step."""
+    found = [(int(match[1]), path) for path in folder.glob("checkpoint-*") if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found) if path.is_dir() and not path.is_symlink()]
+
+
 def broken(checkpoint: Path) -> str:
-    """Return why a checkpoint cannot be resumed, or an empty string."""
-    sealed = read_json(checkpoint / SEAL)
-    if not sealed:
+    """Return why a checkpoint cannot be resumed, or an empty string; every byte of it is read."""
+    files = read_json(checkpoint / SEAL).get("files")
+    if not files:
         return "it was interrupted while it was written"
-    for name, size in sealed["files"].items():
-        file = checkpoint / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size} bytes, not {size}"
+    if (checkpoint / INCOMPLETE).exists():
+        return f"{INCOMPLETE} lies in it"
+    changed = (said for name, sealed in files.items() if (said := _changed(checkpoint / name, sealed)))
+    return next(changed, "") or next(_unusable(checkpoint), "")
+
+
+def _sealed(file: Path) -> dict[str, Any]:
+    size = file.stat().st_size
+    return {"bytes": size, "xxh3_128": prefix_digest(file, size)}
+
+
+def _changed(file: Path, sealed: dict[str, Any] | int) -> str:
+    """Return how a file differs from when it was sealed; the first seals held its size alone."""
+    size = sealed if isinstance(sealed, int) else sealed["bytes"]
+    if not file.is_file():
+        return f"{file.name} is missing"
+    if file.stat().st_size != size:
+        return f"{file.name} has {file.stat().st_size} bytes, not {size}"
+    if not isinstance(sealed, int) and prefix_digest(file, size) != sealed["xxh3_128"]:
+        return f"{file.name} has other bytes than when it was saved"
     return ""
+
+
+def _unusable(checkpoint: Path) -> Iterator[str]:
+    """Yield what was wrong already when the checkpoint was sealed: nothing to continue with, or an unreadable file."""
+    if not any(path.name.startswith(OPTIMIZERS) for path in checkpoint.iterdir()):
+        yield "it holds no optimizer"
+    for pattern, read in _READERS.items():
+        for file in sorted(checkpoint.glob(pattern)):
+            try:
+                read(file)
+            except Exception as error:  # noqa: BLE001 - each library has errors of its own for a damaged file
+                yield f"{file.name} cannot be read: {' '.join(str(error).split())[:200]}"
+
+
+def _read_state(file: Path) -> None:
+    json.loads(file.read_text(encoding="utf-8"))
+
+
+def _read_pickled(file: Path) -> None:
+    """Read it as the trainer will, the tensors left on the disk."""
+    with safe_globals():
+        torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+
+
+def _read_tensors(file: Path) -> None:
+    with safe_open(file, framework="pt") as tensors:
+        tensors.keys()
+
+
+_READERS: dict[str, Callable[[Path], None]] = {
+    "trainer_state.json": _read_state,
+    "*.safetensors": _read_tensors,
+    "optimizer.pt": _read_pickled,
+    "scheduler.pt": _read_pickled,
+    "scaler.pt": _read_pickled,
+    "rng_state*.pth": _read_pickled,
+}

@@ -13,6 +13,7 @@ from trl import SFTConfig
 
 from ctxkit.errors import DiskError
 from ctxkit.train.blame import FULL_DISK
+from ctxkit.train.checkpoints import numbered
 
 MARGIN = 1.1
 NOTHING_LEFT = 1 << 20
@@ -32,8 +33,9 @@ def preflight(model: PreTrainedModel, args: SFTConfig, folder: Path) -> None:
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     checkpoints = _kept(args) + 1 if args.save_strategy != SaveStrategy.NO else 0
     needed = int(MARGIN * (checkpoints * (weights + ADAM_STATES * trained) + weights))
-    # What an earlier attempt of this stage saved is part of what is needed.
-    saved = sum(file.stat().st_size for file in Path(str(args.output_dir)).rglob("*") if file.is_file())
+    # What an earlier attempt of this stage saved is part of what is needed; what was set aside is not.
+    whole = numbered(Path(str(args.output_dir)))
+    saved = sum(file.stat().st_size for folder in whole for file in folder.rglob("*") if file.is_file())
     free = shutil.disk_usage(folder).free + saved
     if needed > free:
         raise DiskError(

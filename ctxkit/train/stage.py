@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import gc
 import shutil
@@ -31,6 +30,7 @@ from ctxkit.train.carry import CarryOptimizer
 from ctxkit.train.curriculum import Schedule, schedule
 from ctxkit.train.disk import preflight
 from ctxkit.train.evaluate import evaluate, load_saved, on_device
+from ctxkit.train.fit import fit
 from ctxkit.train.model import fit_embeddings, refusal, request_model
 from ctxkit.train.parameters import count_parameters
 from ctxkit.train.positions import WithPositions
@@ -181,15 +181,7 @@ def _train(run: Run, stage: Stage, context: Context) -> None:
     checkpoint = _checkpoint(output, args, key)
     if launch.rank() == 0:
         write_json(output / "begun.json", {"num_processes": args.world_size, "data": key})
-    try:
-        with run.stop.deferred(), contextlib.suppress(callbacks.AlreadyTrainedError):
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except ImportError as error:
-        # The optimizer is only made here, and may need a package of its own.
-        said = f"stage {stage.name} needs a package that is missing: {refusal(error)}"
-        raise CtxkitError(
-            said, "pip install -e '.[gpu]' brings the optional ones", exit_code=ExitCode.RECIPE
-        ) from error
+    fit(trainer, stage.name, checkpoint, run.stop)
     if run.stop.received:
         raise run.stop.error()
     _save(trainer, run, stage)

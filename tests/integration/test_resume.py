@@ -128,32 +128,6 @@ def copy_to_step_6(uninterrupted: Path, directory: Path) -> Path:
     return directory / "stages/base/checkpoints"
 
 
-DAMAGE: dict[str, Callable[[Path], None]] = {
-    "weights cut": lambda newest: os.truncate(newest / "model.safetensors", 1000),
-    "optimizer missing": lambda newest: (newest / "optimizer.pt").unlink(),
-    "scheduler missing": lambda newest: (newest / "scheduler.pt").unlink(),
-    "state cut": lambda newest: os.truncate(newest / "trainer_state.json", 10),
-    "killed inside the save": lambda newest: (newest / "ctxkit.json").unlink(),
-    "seal cut": lambda newest: os.truncate(newest / "ctxkit.json", 10),
-    "folder empty": lambda newest: [path.unlink() for path in newest.iterdir()],
-}
-
-
-@pytest.mark.parametrize("damage", list(DAMAGE))
-def test_damaged_checkpoint_is_set_aside(
-    damage: str, tmp_path: Path, uninterrupted: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A newest checkpoint that is not whole is named and set aside; the one before it gives the same numbers."""
-    folder = copy_to_step_6(uninterrupted, tmp_path / "run")
-    DAMAGE[damage](folder / "checkpoint-8")
-    recipe = tmp_path / "micro.yaml"
-    recipe.write_text(RECIPE, encoding="utf-8")
-    assert_same(run(recipe, tmp_path / "run").path, uninterrupted)
-    assert "checkpoint-8 is not whole" in capsys.readouterr().err
-    assert (folder / "rejected-1-checkpoint-8").is_dir()
-    assert (folder / "checkpoint-8").is_dir()
-
-
 def test_model_saved_but_not_recorded_is_saved_again(tmp_path: Path, uninterrupted: Path) -> None:
     """Killed between saving a model and recording it, the stage ends from its checkpoint with the same weights."""
     shutil.copytree(uninterrupted, tmp_path / "run")

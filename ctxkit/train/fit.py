@@ -1,0 +1,57 @@
+"""Train, from the start or from a checkpoint, and say what stood in the way."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import SFTTrainer
+
+from ctxkit.errors import CtxkitError, ExitCode, ResumeError
+from ctxkit.train.callbacks import AlreadyTrainedError
+from ctxkit.train.checkpoints import numbered
+from ctxkit.train.model import refusal
+from ctxkit.train.signals import StopSignal
+
+
+def fit(trainer: SFTTrainer, stage: str, checkpoint: Path | None, stop: StopSignal) -> None:
+    """Train a stage to its end, or to the end of the step in which a signal comes.
+
+    Raises:
+        CtxkitError: a package is missing, a callback refuses, or a whole checkpoint cannot be loaded.
+    """
+    begun = _Begun()
+    trainer.callback_handler.callbacks.insert(0, begun)
+    try:
+        with stop.deferred(), contextlib.suppress(AlreadyTrainedError):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except ImportError as error:
+        # The optimizer is only made here, and may need a package of its own.
+        said = f"stage {stage} needs a package that is missing: {refusal(error)}"
+        hint = "pip install -e '.[gpu]' brings the optional ones"
+        raise CtxkitError(said, hint, exit_code=ExitCode.RECIPE) from error
+    except Exception as error:
+        if begun.begun or checkpoint is None or isinstance(error, CtxkitError):
+            raise
+        said = f"{checkpoint} is whole, but cannot be loaded: {refusal(error)}"
+        raise ResumeError(said, _way_out(checkpoint)) from error
+
+
+class _Begun(TrainerCallback):
+    """Knows whether everything was loaded and training began."""
+
+    begun = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        """Remember it."""
+        self.begun = True
+
+
+def _way_out(checkpoint: Path) -> str:
+    before = [path.name for path in numbered(checkpoint.parent) if path != checkpoint]
+    goes_on = f"go on from {before[-1]}" if before else "begin the stage again"
+    return f"did the installed versions change? Rename {checkpoint.name} and type the same command to {goes_on}"
