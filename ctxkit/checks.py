@@ -219,7 +219,7 @@ def _searches(located: Located) -> Iterator[Fault]:
     for name, plan in plans.items():
         if message := searches.unfit(plan):
             made = f"`ctxkit search-rope {located.file}{f' --stage {name}' if len(files) > 1 else ''}` makes it"
-            hint = f"undo the change, or remove the file, and {made}" if plan.file.exists() else made
+            hint = f"undo the change; or remove it and its journal, and {made}" if plan.file.exists() else made
             yield located.fault(name, ("rope", plan.option), message, hint)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MADE_BY = "made_by"
 """The key of a result under which the core writes what determined it."""
-OPTIONS = "options"
+OPTIONS = "rope"
 """The key of what determined it that holds the options of the recipe; the rest is found out with the model."""
 
 
@@ -52,7 +52,7 @@ def unfit(plan: RopeSearch) -> str:
     found = read_json(plan.file).get(MADE_BY)
     if not isinstance(found, dict):
         return f"{plan.file} is not the result of a search, and one is declared beside it"
-    changes = differences(found.get(OPTIONS), jsonable(plan.determined_by))
+    changes = differences(found.get(OPTIONS), jsonable(plan.determined_by), OPTIONS)
     return f"{plan.file} was found by another search ({'; '.join(changes)})" if changes else ""
 
 

@@ -124,10 +124,14 @@ class Evolution:
     def _children(self, parents: Sequence[Factors]) -> list[Factors]:
         children: list[Factors] = []
         for _ in range(self.sizes.mutations):
-            children += self._new(lambda: self._mutated(parents[_below(len(parents), self.generator)]))
+            children += self._new(partial(self._mutated_of, parents))
         for _ in range(self.sizes.crossovers if len(parents) > 1 else 0):
-            children += self._new(lambda: self._crossed(parents))
+            # Parents that differ in one place have no child of their own: as in the reference, a mutation then.
+            children += self._new(partial(self._crossed, parents)) or self._new(partial(self._mutated_of, parents))
         return children
+
+    def _mutated_of(self, parents: Sequence[Factors]) -> Factors:
+        return self._mutated(parents[_below(len(parents), self.generator)])
 
     def _mutated(self, parent: Factors) -> Factors:
         return self.space.mutated(parent, self.sizes.mutation_probability, self.generator)
