@@ -7,7 +7,7 @@ import json
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctxkit.checks import OWNED, load
 from ctxkit.host import GROUP, Host
@@ -25,6 +25,9 @@ from ctxkit.recipe import (
 from ctxkit.registry import Registry, collect
 from ctxkit.schema import recipe_schema
 from ctxkit.spec import SLOTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DOCS = Path(__file__).parent
 COMPONENTS = DOCS / "components.md"
@@ -108,7 +111,7 @@ def components_page(registry: Registry) -> str:
             cls = registry.components[slot][kind]
             plugin = cls.__module__.partition(".")[0]
             said = " ".join((cls.__doc__ or "").split())
-            parts += [f"### {slot} `{kind}`", f"{said} (plugin `{plugin}`)", _table(cls.model_json_schema())]
+            parts += [f"### {slot} `{kind}`", f"{said} (plugin `{plugin}`)", *_tables(cls.model_json_schema())]
     return "\n\n".join(parts) + "\n"
 
 
@@ -118,6 +121,27 @@ def _preface() -> str:
         "[recipe.md](recipe.md) explains how they work together.\n"
         "`ctxkit plugins` lists what is installed on your machine, plugins of others included."
     )
+
+
+def _tables(schema: dict[str, Any]) -> list[str]:
+    """Return the keys of one model as a table, then those of each mapping in it, with the key that holds it."""
+    parts = [_table(schema)]
+    for name, field in schema["properties"].items():
+        for inner in dict.fromkeys(_references(field)):
+            parts += [f"Keys of `{name}`:", _table(schema["$defs"][inner])]
+    return parts
+
+
+def _references(field: Any) -> Iterator[str]:
+    """Yield the names of the models that a field may hold."""
+    if isinstance(field, dict):
+        if "$ref" in field:
+            yield str(field["$ref"]).rpartition("/")[2]
+        for part in field.values():
+            yield from _references(part)
+    elif isinstance(field, list):
+        for part in field:
+            yield from _references(part)
 
 
 def _table(schema: dict[str, Any]) -> str:
