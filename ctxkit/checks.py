@@ -253,6 +253,10 @@ def _adapters(located: Located) -> Iterator[Fault]:
             yield from _beside_quantized(located, stage)
         if stage.adapter is not None:
             yield from _adapter(located, stage)
+        elif recipe.model.lm_head_bias:
+            message = f"stage {stage.name} saves whole weights, whose architecture has no place for the bias"
+            hint = "give every stage an `adapter`, with which it is saved"
+            yield located.fault(None, ("model", "lm_head_bias"), message, hint)
 
 
 def _beside_quantized(located: Located, stage: Stage) -> Iterator[Fault]:

@@ -51,6 +51,9 @@ class ModelSection(Section):
     adapter_name_or_path: str | None = None
     """Folder or hub name of a trained adapter that the model starts with, as if a stage before the first had trained
     it: a stage goes on with it, or merges it."""
+    lm_head_bias: bool = False
+    """Give the output layer a bias, zero at the start, that is trained and saved with the adapter of every stage; such
+    a model is no plain checkpoint of its architecture any more."""
     quantization_config: Mapping[str, Any] | None = None
     """Fields of transformers' BitsAndBytesConfig, such as `load_in_4bit`; what is trained then needs an `adapter`."""
     original_max_position_embeddings: Annotated[PositiveInt, Tokens()] | None = None

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
+from peft.utils.constants import EMBEDDING_LAYER_NAMES
 from transformers import PreTrainedModel
 
 from ctxkit.errors import CtxkitError, ExitCode, RecipeError
 from ctxkit.reading import Located
 from ctxkit.recipe import Stage
 from ctxkit.rundir import write_json
+from ctxkit.train.head import LM_HEAD_BIAS
 from ctxkit.train.model import refusal
 from ctxkit.train.progress import say
 
+EMBEDDINGS = frozenset(EMBEDDING_LAYER_NAMES)
 CONFIG = "adapter_config.json"
 """The file by which a folder is known as an adapter, as peft writes it."""
 
@@ -30,26 +33,37 @@ def lora_config(located: Located, stage: Stage) -> LoraConfig | None:
     """
     if stage.adapter is None:
         return None
+    fields = {key: _plain(value) for key, value in stage.adapter.items()}
+    if located.recipe.model.lm_head_bias:
+        fields["modules_to_save"] = [*(fields.get("modules_to_save") or ()), LM_HEAD_BIAS]
     try:
-        return LoraConfig(task_type="CAUSAL_LM", **{key: _plain(value) for key, value in stage.adapter.items()})
+        return LoraConfig(task_type="CAUSAL_LM", **fields)
     except (ValueError, TypeError, ImportError) as error:
         message = f"peft refuses these values: {' '.join(str(error).split())}"
         raise RecipeError([located.fault(stage.name, ("adapter",), message)]) from error
 
 
-def in_full_precision(model: Any) -> Any:
+def in_full_precision(model: Any, folder: Path | None) -> Any:
     """Return an adapted model whose trained parameters are float32, as peft makes those of LoRA and no others.
 
     Norms and embeddings that are trained beside an adapter come in the type of the frozen weights, and in 16 bits
     small updates of them would be rounded away. Needs mixed precision, which computes in 16 bits all the same.
+
+    Args:
+        model: The model.
+        folder: Where its adapter came from; it is read again, because the first time it was rounded.
     """
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
             parameter.data = parameter.data.float()
+    if folder is not None:
+        set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
     return model
 
 
-def adapted(model: PreTrainedModel, config: LoraConfig, folder: Path | None, new_tokens: int) -> Any:
+def adapted(
+    model: PreTrainedModel, config: LoraConfig, folder: Path | None, new_tokens: int, *, tie: bool = True
+) -> Any:
     """Return a model with an adapter to train: that of a folder, or a new one.
 
     Args:
@@ -59,6 +73,7 @@ def adapted(model: PreTrainedModel, config: LoraConfig, folder: Path | None, new
         new_tokens: How many tokens have embeddings that nobody has trained; where there are any, the embeddings are
             trained with the adapter. peft can train single rows (`trainable_token_indices`), but not beside the loss
             of TRL 1.16, which reads the weight of the output embeddings as it was.
+        tie: Whether embeddings that are tied stay so when they are trained, which peft does only when it is asked to.
 
     Raises:
         CtxkitError: peft finds no module of the names that the recipe asks for.
@@ -68,13 +83,42 @@ def adapted(model: PreTrainedModel, config: LoraConfig, folder: Path | None, new
     names = [name for name in _embeddings(model) if name not in (config.modules_to_save or ())]
     if new_tokens and names:
         config.modules_to_save = [*(config.modules_to_save or ()), *names]
-        config.ensure_weight_tying = model.config.get_text_config().tie_word_embeddings
         say(f"{new_tokens} tokens are new to the model: {' and '.join(names)} are trained with the adapter")
+    if model.config.get_text_config().tie_word_embeddings and EMBEDDINGS & set(config.modules_to_save or ()):
+        _refuse_beside_bias(config)
+        config.ensure_weight_tying = config.ensure_weight_tying or tie
+    _refuse_missing(model, config.modules_to_save or (), "see `adapter.modules_to_save` in the recipe")
     try:
         return get_peft_model(model, config)
     except (ValueError, TypeError) as error:
         said = f"the adapter does not fit {type(model).__name__}: {refusal(error)}"
         raise CtxkitError(said, "see `adapter` in the recipe", exit_code=ExitCode.RECIPE) from error
+
+
+def _refuse_beside_bias(config: LoraConfig) -> None:
+    """Refuse what would lose the bias of the output layer.
+
+    Raises:
+        CtxkitError: with exit code 2.
+    """
+    if LM_HEAD_BIAS in (config.modules_to_save or ()):
+        said = (
+            "tied embeddings cannot be trained beside a bias of the output layer: peft puts the embedding in its place"
+        )
+        raise CtxkitError(said, "leave out one of model.lm_head_bias and the embeddings", exit_code=ExitCode.RECIPE)
+
+
+def _refuse_missing(model: Any, wanted: Sequence[str], hint: str) -> None:
+    """Refuse modules to be trained whole that the model does not have: peft would leave them out without a word.
+
+    Raises:
+        CtxkitError: with exit code 2, and the names.
+    """
+    modules = [name for name, _ in model.named_modules()]
+    missing = [end for end in wanted if not any(name.endswith(end) for name in modules)]
+    if missing:
+        said = f"{type(model).__name__} has no module named {' or '.join(missing)}"
+        raise CtxkitError(said, hint, exit_code=ExitCode.RECIPE)
 
 
 def with_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
@@ -91,6 +135,9 @@ def with_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
 
 def _loaded(model: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftModel:
+    saved = PeftConfig.from_pretrained(str(folder))
+    hint = "if it is the bias of the output layer, write model.lm_head_bias: true"
+    _refuse_missing(model, getattr(saved, "modules_to_save", None) or (), f"{folder} brings its weights; {hint}")
     try:
         return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except (ValueError, TypeError, RuntimeError, KeyError) as error:

@@ -65,6 +65,11 @@ class Run:
         """Return the folder of the adapter of a stage, or of the one that the recipe starts with."""
         return self.start.folder if self.start and name == MODEL else self.directory.model(name)
 
+    def earlier(self, stage: Stage) -> Path | None:
+        """Return the folder of the adapter that a stage goes on with, or None."""
+        name = self.located.recipe.start(stage).adapter
+        return self.adapter(name) if name else None
+
     def rope(self, stage: Stage, context: Context) -> ExtendedRope | None:
         """Return the scaling in force for a stage."""
         return rope_in_force(self.located.recipe, stage, context, self.config, self.start.rope if self.start else None)
@@ -140,6 +145,8 @@ def _put_together(run: Run, stage: Stage, weights: Weights, rope: ExtendedRope |
         rope.apply(config)
     model = _model(run, request_model(run.located.recipe, stage, folder, config))
     check_rope(model, rope)
+    if run.located.recipe.model.lm_head_bias:
+        with_head_bias(model)
     for name in weights.merged:
         model = with_adapter(model, run.adapter(name))
     return model
@@ -158,6 +165,8 @@ def _make_untrained(run: Run, stage: Stage, context: Context) -> None:
     torch.manual_seed(context.seed)
     rope = run.rope(stage, context)
     model: Any = _starting_model(run, stage, rope)
+    if stage.adapter is not None:
+        model = in_full_precision(model, run.earlier(stage))
     temporary = run.directory.stage(stage.name) / "model.tmp"
     model.save_pretrained(temporary)
     _tokenizer(run, rope).save_pretrained(temporary)
@@ -217,7 +226,7 @@ def _trainer(
     model = _starting_model(run, stage, rope)
     _check_ids(prepared, model.config.get_text_config().vocab_size)
     if stage.adapter is not None and (args.bf16 or args.fp16):
-        model = in_full_precision(model)
+        model = in_full_precision(model, run.earlier(stage))
     preflight(model, args, run.directory.path)
     made = _callbacks(run, stage, context, served)
     request = TrainerRequest(stage.name, model, args, prepared.train, _tokenizer(run, rope), made, prepared.eval)
@@ -236,12 +245,13 @@ def _trainer(
 
 def _starting_model(run: Run, stage: Stage, rope: ExtendedRope | None) -> PreTrainedModel:
     """Return the model that a stage starts from, with the adapter that it trains or all weights to be trained."""
-    start, lora = run.located.recipe.start(stage), lora_config(run.located, stage)
-    model: Any = _put_together(run, stage, start, rope)
+    lora = lora_config(run.located, stage)
+    model: Any = _put_together(run, stage, run.located.recipe.start(stage), rope)
     if lora is None:
         return cast("PreTrainedModel", model.requires_grad_(requires_grad=True))
-    earlier = run.adapter(start.adapter) if start.adapter else None
-    return cast("PreTrainedModel", adapted(model, lora, earlier, len(added_tokens(run.tokenizer))))
+    tie = "ensure_weight_tying" not in (stage.adapter or {})
+    new_tokens = len(added_tokens(run.tokenizer))
+    return cast("PreTrainedModel", adapted(model, lora, run.earlier(stage), new_tokens, tie=tie))
 
 
 def _tokenizer(run: Run, rope: ExtendedRope | None) -> PreTrainedTokenizerBase:

@@ -125,6 +125,8 @@ def _differences(located: Located, stage: Stage, adapter: StartAdapter) -> Itera
     for field in asked.keys() - NOT_SHAPE:
         if field == "target_modules" and asked[field] in (None, "all-linear"):
             continue  # which modules that means, peft only says of a model
+        if field == "ensure_weight_tying" and field not in (stage.adapter or {}):
+            continue  # it follows from the model
         if _comparable(asked[field]) != _comparable(found.get(field)):
             said = f"is {_shown(asked[field])}, and {_shown(found.get(field))} in the adapter {adapter.name}"
             yield located.fault(stage.name, ("adapter", field), said, hint)

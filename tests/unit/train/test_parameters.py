@@ -7,6 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
+from ctxkit.train.head import LM_HEAD_BIAS, with_head_bias
 from ctxkit.train.parameters import count_parameters
 
 LAYERS, HIDDEN, KEYS = 24, 896, 128
@@ -43,3 +44,11 @@ def test_adapter_on_queries_and_values(rank: int, model: PreTrainedModel) -> Non
     found = count_parameters(get_peft_model(model, config))
     assert found.trainable == by_hand == 540_672 * rank // 8
     assert found.total == 494_032_768 + by_hand
+
+
+def test_bias_of_the_output_layer(model: PreTrainedModel) -> None:
+    """A bias for each of 151,936 tokens beside an adapter of rank 8: 692,608; the embedding is tied and stays so."""
+    lora = LoraConfig(r=8, target_modules=["q_proj", "v_proj"], modules_to_save=[LM_HEAD_BIAS], task_type="CAUSAL_LM")
+    biased = get_peft_model(with_head_bias(model), lora)
+    assert count_parameters(biased).trainable == 540_672 + 151_936 == 692_608
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
