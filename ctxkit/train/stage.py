@@ -31,6 +31,7 @@ from ctxkit.train.curriculum import Schedule, schedule
 from ctxkit.train.disk import preflight
 from ctxkit.train.evaluate import evaluate, load_saved, on_device
 from ctxkit.train.fit import fit
+from ctxkit.train.head import with_head_bias
 from ctxkit.train.model import fit_embeddings, refusal, request_model
 from ctxkit.train.parameters import count_parameters
 from ctxkit.train.positions import WithPositions
