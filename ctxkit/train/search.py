@@ -117,12 +117,9 @@ def _prepare(recipe: Recipe, stage: Stage, plan: RopeSearch) -> Prepared:
     """Read config, tokenizer and documents.
 
     Raises:
-        CtxkitError: one of them cannot be read, or the model has no weights.
+        CtxkitError: one of them cannot be read, or the model cannot be searched.
     """
-    if recipe.model.name_or_path is None:
-        said = "a fresh model has random weights, and no factors suit them better than others"
-        raise CtxkitError(said, "state model.name_or_path, such as the model of a finished run",
-                          exit_code=ExitCode.RECIPE)  # fmt: skip
+    _check_measurable(recipe.model)
     if recipe.parent(stage) is not None:
         say(f"note: measured is {recipe.model.name_or_path}, which the recipe starts with, and not what the stages "
             f"before {stage.name} make of it")  # fmt: skip
@@ -133,6 +130,21 @@ def _prepare(recipe: Recipe, stage: Stage, plan: RopeSearch) -> Prepared:
     context = Context(plan.seed, tokenizer, original, track=track)
     window = stage.rope.window(original) if stage.rope is not None else original
     return Prepared(recipe, stage, plan, context, config, window, _documents(plan, context, tokenizer, window))
+
+
+def _check_measurable(model: ModelSection) -> None:
+    """Refuse what has no weights of its own, or more of them than are measured.
+
+    Raises:
+        CtxkitError: with exit code 2.
+    """
+    hint = "state model.name_or_path, such as the model of a finished run"
+    if model.name_or_path is None:
+        said = "a fresh model has random weights, and no factors suit them better than others"
+        raise CtxkitError(said, hint, exit_code=ExitCode.RECIPE)
+    if model.adapter_name_or_path is not None:
+        said = "the search measures a model as it lies in one folder, and this one starts with an adapter beside it"
+        raise CtxkitError(said, f"merge the adapter first; then {hint}", exit_code=ExitCode.RECIPE)
 
 
 def _documents(
@@ -177,8 +189,10 @@ def _begun(tokenisation: Tokenisation, text: str, window: int) -> NDArray[np.int
 def _model_identity(model: ModelSection, config: PreTrainedConfig) -> dict[str, Any]:
     """Return what a model is known by: a folder by its content, wherever it lies; one of the hub by its commit."""
     folder = Path(str(model.name_or_path))
-    commit = getattr(config, "_commit_hash", None)
-    known = {"content": _content(folder)} if folder.is_dir() else {"name": model.name_or_path, "commit": commit}
+    known: dict[str, Any] = {"content": _content(folder)}
+    if not folder.is_dir():
+        commit = getattr(config, "_commit_hash", None)
+        known = {"name": model.name_or_path, "revision": model.revision, "commit": commit}
     return {**known, "config": model.config, "quantization_config": model.quantization_config}
 
 

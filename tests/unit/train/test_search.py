@@ -310,6 +310,7 @@ def test_a_moved_model_is_the_same(bench: Bench) -> None:
         (["model.name_or_path=nowhere"], None, ExitCode.RECIPE, "no folder of this name"),
         (["model.name_or_path=null", "model.config={model_type: llama}", "tokenizer={train: {vocab_size: 258}}"],
          None, ExitCode.RECIPE, "a fresh model has random weights"),
+        (["model.adapter_name_or_path=somewhere"], None, ExitCode.RECIPE, "starts with an adapter beside it"),
         (["rope.target_length=null", "rope.factor=1", "data.chunker.length=32"],
          None, ExitCode.RECIPE, "factors are 1"),
     ],
