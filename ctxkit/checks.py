@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ctxkit import layers, reading, searches
 from ctxkit.errors import Fault, RecipeError, said
 from ctxkit.recipe import MODEL, Stage
-from ctxkit.settings import accumulation, effective, sft_settings, tokens_per_step
+from ctxkit.settings import accumulation, effective, factor, rate_rule, sft_settings, tokens_per_step
 from ctxkit.sft_fields import lora_fields, sft_fields
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ctxkit.reading import Located
     from ctxkit.registry import Registry
     from ctxkit.sft_fields import SftField
-    from ctxkit.spec import RopeOptions
 
 OWNED = {
     "output_dir": "ctxkit writes into the run directory; choose it with `ctxkit run --run-dir`",
@@ -88,15 +87,7 @@ def warnings(located: Located) -> list[Fault]:
 
 def original_window(located: Located) -> int | None:
     """Return the pre-training window in tokens where the recipe itself says it; None needs the model's config."""
-    model = located.recipe.model
-    if model.original_max_position_embeddings:
-        return model.original_max_position_embeddings
-    stated = (model.config or {}).get("max_position_embeddings")
-    return stated if model.name_or_path is None and _is_window(stated) else None
-
-
-def _is_window(stated: object) -> bool:
-    return type(stated) is int and stated > 0
+    return located.recipe.model.stated_window
 
 
 def _model(located: Located) -> Iterator[Fault]:
@@ -109,7 +100,7 @@ def _model(located: Located) -> Iterator[Fault]:
     if model.config is not None:
         yield from _config_over(located, model.config) if model.name_or_path else _fresh_config(located, model.config)
         window = model.config.get("max_position_embeddings")
-        if window is not None and not _is_window(window):
+        if window is not None and not (type(window) is int and window > 0):
             path = ("model", "config", "max_position_embeddings")
             yield located.fault(None, path, f"needs a whole number above 0, got {said(window)}", "the window in tokens")
     if tokenizer.name_or_path and tokenizer.train:
@@ -187,9 +178,25 @@ def _named(
             hint = f"did you mean `{near[0]}`?" if near else f"it takes the fields of {where}"
             yield Fault(at, f"{where.rpartition(' ')[2]} has no such field", hint, node.key_origin)
         elif message := fields[key].fault(node.plain()):
-            yield Fault(at, message, origin=node.origin)
+            yield from _mistyped(at, node, message)
         elif isinstance(node.value, float) and not math.isfinite(node.value):
             yield Fault(at, f"needs a finite number, got {said(node.value)}", origin=node.origin)
+
+
+def _mistyped(path: tuple[str | int, ...], node: Node, message: str) -> Iterator[Fault]:
+    """Judge a value that has not the type of its field: a learning rate may be a rule."""
+    rate = path[-1] == "learning_rate" and isinstance(node.value, str)
+    if not rate or rate_rule(node.value) is None:
+        rules = "or one of the rules `2.0e-5 / sqrt(factor)` and `2.0e-5 / factor`, with any number"
+        yield Fault(path, message, rules if rate and "factor" in node.value else "", node.origin)
+
+
+def _rates(located: Located) -> Iterator[Fault]:
+    for stage in located.recipe.stages:
+        if rate_rule(stage.train.get("learning_rate")) and factor(located.recipe, stage) is None:
+            message = "the factor is not known before the model is read, and the rule needs it"
+            hint = "state model.original_max_position_embeddings, or rope.factor, or write the number"
+            yield located.fault(stage.name, ("train", "learning_rate"), message, hint)
 
 
 def _lengths(located: Located) -> Iterator[Fault]:
@@ -201,7 +208,7 @@ def _lengths(located: Located) -> Iterator[Fault]:
             message = f"rows of up to {row} tokens would be cut to train.max_length, {stated} tokens"
             yield located.fault(stage.name, _longest(stage, row), message, "leave train.max_length out")
         original = original_window(located)
-        rope = _in_force(located, stage)
+        rope = located.recipe.rope(stage)
         window = rope.window(original) if rope is not None and original else None
         if stage.rope is not None and window is not None and original and window < original:
             message = f"the target window of {window} tokens is shorter than the original one of {original} tokens"
@@ -221,14 +228,6 @@ def _searches(located: Located) -> Iterator[Fault]:
             made = f"`ctxkit search-rope {located.file}{f' --stage {name}' if len(files) > 1 else ''}` makes it"
             hint = f"undo the change; or remove it and its journal, and {made}" if plan.file.exists() else made
             yield located.fault(name, ("rope", plan.option), message, hint)
-
-
-def _in_force(located: Located, stage: Stage) -> RopeOptions | None:
-    """Return the nearest scaling on the way from a stage back to the model."""
-    current: Stage | None = stage
-    while current is not None and current.rope is None:
-        current = located.recipe.parent(current)
-    return current.rope if current else None
 
 
 def _longest(stage: Stage, length: int) -> tuple[str | int, ...]:
@@ -373,12 +372,10 @@ def _steps_beside(located: Located, stage: Stage) -> Iterator[Fault]:
 def _unscaled(located: Located, stage: Stage) -> Iterator[Fault]:
     if "rope" in located.stages[stage.name].value and stage.rope is None:
         return  # `rope: null` says that it is meant
-    original, ancestor = original_window(located), stage
-    while ancestor.rope is None and (parent := located.recipe.parent(ancestor)):
-        ancestor = parent
-    if located.recipe.model.adapter_name_or_path:
-        return  # it may bring a scaling; the run says which
-    if ancestor.rope is None and original and stage.data.sequence_length > original:
+    if located.recipe.rope(stage) is not None or located.recipe.model.adapter_name_or_path:
+        return  # an adapter that the recipe starts with may bring a scaling; the run says which
+    original = original_window(located)
+    if original and stage.data.sequence_length > original:
         length = stage.data.sequence_length
         message = f"stage {stage.name} trains on {length} tokens, beyond the window of {original}, without RoPE scaling"
         yield located.fault(stage.name, _longest(stage, length), message, "add `rope`, or `rope: null` for a control")
@@ -419,6 +416,7 @@ _RULES: tuple[Callable[[Located], Iterator[Fault]], ...] = (
     _model,
     _stages,
     _lengths,
+    _rates,
     _adapters,
     _carried,
     _skips,

@@ -16,6 +16,7 @@ from ctxkit.spec import (
     EvalSlot,
     FilterSlot,
     Options,
+    RopeOptions,
     RopeSlot,
     SourceSlot,
     Tokens,
@@ -58,6 +59,14 @@ class ModelSection(Section):
     """Fields of transformers' BitsAndBytesConfig, such as `load_in_4bit`; what is trained then needs an `adapter`."""
     original_max_position_embeddings: Annotated[PositiveInt, Tokens()] | None = None
     """The window the base model was pre-trained with, in tokens; read from its config unless stated."""
+
+    @property
+    def stated_window(self) -> int | None:
+        """The pre-training window in tokens where the recipe itself says it; None needs the model's config."""
+        if self.original_max_position_embeddings:
+            return self.original_max_position_embeddings
+        stated = (self.config or {}).get("max_position_embeddings")
+        return stated if self.name_or_path is None and type(stated) is int and stated > 0 else None
 
 
 class TokenizerTraining(Section):
@@ -295,6 +304,13 @@ class Recipe(Head):
         before = self.weights(self.parent(stage))
         goes_on = stage.adapter is not None and stage.parent_adapter == "continue"
         return before if goes_on else before.whole()
+
+    def rope(self, stage: Stage) -> RopeOptions | None:
+        """Return the nearest scaling on the way from a stage back to the model; None for the model's own RoPE."""
+        current: Stage | None = stage
+        while current is not None and current.rope is None:
+            current = self.parent(current)
+        return current.rope if current else None
 
     @property
     def result_stage(self) -> Stage:

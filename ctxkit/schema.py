@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from ctxkit.checks import OWNED
 from ctxkit.recipe import OVERLAID, Head, Stage
+from ctxkit.settings import RATE_RULE
 from ctxkit.sft_fields import SftField, lora_fields, sft_fields
 
 if TYPE_CHECKING:
@@ -78,6 +80,9 @@ def _model_schema(model: type[Any], defs: dict[str, Any]) -> dict[str, Any]:
 
 def _train_schema() -> dict[str, Any]:
     properties = {name: _field_schema(field) for name, field in sft_fields().items() if name not in OWNED}
+    rate = properties["learning_rate"]
+    rule = {"type": "string", "pattern": f"^{re.sub('[?]P<[a-z]+>', '', RATE_RULE)}$"}
+    properties["learning_rate"] = {"description": rate["description"], "anyOf": [{"type": rate["type"]}, rule]}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctxkit.sft_fields import sft_fields
 
 if TYPE_CHECKING:
-    from ctxkit.reading import Located
-    from ctxkit.recipe import Stage
+    from collections.abc import Callable
 
+    from ctxkit.reading import Located
+    from ctxkit.recipe import Recipe, Stage
 
 BATCH = "per_device_train_batch_size"
 ACCUMULATION = "gradient_accumulation_steps"
+RATE_RULE = r"(?P<base>[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?) */ *((?P<root>sqrt\(factor\))|factor)"
+_RULE = re.compile(RATE_RULE)
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ def sft_settings(located: Located, stage: Stage) -> dict[str, Setting]:
     """
     tree = located.stages[stage.name]
     stated = {key: Setting(value, str(tree.nearest(("train", key))[0].origin)) for key, value in stage.train.items()}
+    if "learning_rate" in stated:
+        stated["learning_rate"] = _rate(located.recipe, stage, stated["learning_rate"])
     added = {
         "max_length": Setting(stage.data.row_length, "follows from data.chunker.length"),
         "logging_nan_inf_filter": Setting(value=False, origin="ctxkit: a loss that is not finite must be seen"),
@@ -51,6 +58,34 @@ def sft_settings(located: Located, stage: Stage) -> dict[str, Setting]:
         origin = f"follows from stage {parent.name if parent else ''}: the tokens of a step stay the same"
         stated[ACCUMULATION] = Setting(steps, origin)
     return {**added, **_logged(stage), **stated, **_served(stage)}
+
+
+def factor(recipe: Recipe, stage: Stage) -> float | None:
+    """Return the factor of the RoPE scaling in force for a stage, 1 without any; None if the model must be read for it.
+
+    An adapter that the recipe starts with may bring a scaling, which only a run finds.
+    """
+    scaling, original = recipe.rope(stage), recipe.model.stated_window
+    if scaling is None:
+        return 1.0 if recipe.model.adapter_name_or_path is None else None
+    return scaling.scale(original or 0) if scaling.factor is not None or original else None
+
+
+def rate_rule(value: object) -> Callable[[float], float] | None:
+    """Return the learning rate by factor that a rule means, such as `2.0e-5 / sqrt(factor)`; None for no such rule."""
+    match = _RULE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return None
+    base, by = float(match["base"]), math.sqrt if match["root"] else float
+    return lambda factor: base / by(factor)
+
+
+def _rate(recipe: Recipe, stage: Stage, written: Setting) -> Setting:
+    """Return a learning rate that a rule says as the number that it comes to."""
+    rule, by = rate_rule(written.value), factor(recipe, stage)
+    if rule is None or by is None:
+        return written
+    return Setting(rule(by), f"{written.origin}: {written.value}, with factor {by:g}")
 
 
 def accumulation(located: Located, stage: Stage) -> int | None:

@@ -67,13 +67,10 @@ def rope_in_force(
 
     `start` is the RoPE of the adapter that the recipe starts with, where that is another than the model's own.
     """
-    current: Stage | None = stage
-    while current is not None and current.rope is None:
-        current = recipe.parent(current)
-    if current is None or current.rope is None:
+    scaling, original = recipe.rope(stage), context.original_max_position_embeddings
+    if scaling is None:
         return start
-    original = context.original_max_position_embeddings
-    return ExtendedRope(current.rope.build(context), original, current.rope.window(original), base)
+    return ExtendedRope(scaling.build(context), original, scaling.window(original), base)
 
 
 def check_rope(model: PreTrainedModel, rope: ExtendedRope | None) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from ctxkit.checks import warnings
+from ctxkit.identity import plain
 from ctxkit.plan import plan
+from ctxkit.registry import Registry
+from ctxkit.schema import recipe_schema
 from ctxkit.settings import accumulation, sft_settings, tokens_per_step
 
 GROWING = """\
@@ -56,6 +60,52 @@ def test_what_a_stage_states_stays(key: str, load: Load) -> None:
     tokens = [tokens_per_step(located, stage, 1) for stage in located.recipe.stages]
     assert tokens[1] == 64 * 8192 * (2 if key.startswith("grad") else 64)
     assert tokens[2] == tokens[3] == 64 * 2 * 8192
+
+
+RATES = GROWING.replace("train: {", "train: {learning_rate: 2.0e-5 / sqrt(factor), ")
+
+
+def test_rate_by_the_factor(load: Load) -> None:
+    """2e-5 / sqrt(8) is 7.07e-6, as in the sources that recommend it; a stage without scaling has factor 1."""
+    located = load(RATES, "stages.8k.rope.target_length=16384", "stages.short.from=model", "stages.short.rope=null")
+    rates = {stage.name: sft_settings(located, stage)["learning_rate"].value for stage in located.recipe.stages}
+    assert rates["32k"] == pytest.approx(7.0710678e-6, rel=1e-6)
+    assert rates["8k"] == 1.0e-5
+    assert rates["short"] == 2.0e-5
+    said = plan(located)["values"]["stages.8k.train.learning_rate"]
+    assert said["value"] == 1.0e-5
+    assert said["origin"].endswith("recipe.yaml:7:24: 2.0e-5 / sqrt(factor), with factor 4")
+    assert plain(located.recipe)["stages"][0]["train"]["learning_rate"] == "2.0e-5 / sqrt(factor)"
+
+
+def test_rate_is_that_of_the_scaling_in_force(load: Load) -> None:
+    """A stage that states no scaling trains with that of the stage before."""
+    located = load(RATES, "rope=null", "stages.4k.rope={kind: yarn, factor: 16}", "train.learning_rate=1.6e-4 / factor")
+    assert {sft_settings(located, stage)["learning_rate"].value for stage in located.recipe.stages} == {1.0e-5}
+
+
+@pytest.mark.parametrize("written", ["2e-5/sqrt(factor)", "2.e-5 / factor", "1 / factor"])
+def test_spellings_of_a_rate(written: str, load: Load) -> None:
+    """Spaces and the form of the number are free, also to the schema."""
+    assert load(RATES, f"train.learning_rate={written}")
+    pattern = recipe_schema(Registry({}))["$defs"]["train"]["properties"]["learning_rate"]["anyOf"][1]["pattern"]
+    assert re.search(pattern, written)
+
+
+@pytest.mark.parametrize("written", ["2e-5 / sqrt(8)", "2e-5 * factor", "-1 / factor", "factor / 2", "/ factor"])
+def test_other_rates_are_refused(written: str, faults: Callable[..., Any]) -> None:
+    """Nothing is computed but these two rules."""
+    (fault,) = faults(RATES, f"train.learning_rate={written}")
+    assert (fault.path[-1], "needs a number" in fault.message) == ("learning_rate", True)
+    assert ("or one of the rules" in fault.hint) == ("factor" in written)
+
+
+def test_rate_without_a_factor(faults: Callable[..., Any]) -> None:
+    """A window that only the model knows, or an adapter that may bring a scaling: what to state is said."""
+    found = faults(RATES.replace(", original_max_position_embeddings: 4096", ""))
+    assert "state model.original_max_position_embeddings" in found[0].hint
+    (fault,) = faults(RATES, "rope=null", "model.adapter_name_or_path=some/adapter")
+    assert fault.dotted.endswith("train.learning_rate")
 
 
 def test_stages_of_one_length_inherit(load: Load) -> None:
