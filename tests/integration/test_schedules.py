@@ -40,18 +40,16 @@ def expected(stage: str) -> list[float]:
 
 
 def test_schedules_reach_the_optimizer(tmp_path: Path) -> None:
-    """Linear, cosine, stable then decaying; a warm-up by share or steps, a rate by rule: all as transformers has them."""
-    head = RECIPE[: RECIPE.index("stages:")]
+    """Three schedules, a warm-up by share or by steps, a rate by rule: the rates are those of transformers."""
+    said = {
+        "linear": f"{RATE} / sqrt(factor), lr_scheduler_type: linear, warmup_steps: 0.2",
+        "cosine": f"{RATE}, lr_scheduler_type: cosine, warmup_steps: 0.3",
+        "wsd": f"{RATE}, lr_scheduler_type: warmup_stable_decay, warmup_steps: 3, lr_scheduler_kwargs: {json.dumps(WSD)}",
+    }
     data = "data: {sources: [{kind: repeats, documents: 80, length: 31}], chunker: {kind: overlap, length: 32}}"
-    stages = [
-        f"  - {{name: linear, rope: {{kind: yarn, factor: 4}}, {data}, train: {{learning_rate: {RATE} / sqrt(factor), "
-        "lr_scheduler_type: linear, warmup_steps: 0.2}}",
-        f"  - {{name: cosine, from: linear, {data}, train: {{learning_rate: {RATE}, lr_scheduler_type: cosine, "
-        "warmup_steps: 0.3}}",
-        f"  - {{name: wsd, {data}, train: {{learning_rate: {RATE}, lr_scheduler_type: warmup_stable_decay, "
-        f"warmup_steps: 3, lr_scheduler_kwargs: {json.dumps(WSD)}}}}}",
-    ]
-    (tmp_path / "rates.yaml").write_text(head + "stages:\n" + "\n".join(stages) + "\n")
+    stages = [f"  - {{name: {name}, {data}, train: {{learning_rate: {rate}}}}}\n" for name, rate in said.items()]
+    head = RECIPE[: RECIPE.index("stages:")] + "rope: {kind: yarn, factor: 4}\n"
+    (tmp_path / "rates.yaml").write_text(f"{head}stages:\n{''.join(stages)}")
     made = run(tmp_path / "rates.yaml", tmp_path / "run", ("evals=[]", f"train.max_steps={STEPS}"))
     lines = [json.loads(line) for line in made.metrics.read_text().splitlines()]
     for stage in SCHEDULES:
