@@ -204,9 +204,9 @@ def _lengths(located: Located) -> Iterator[Fault]:
         length = stage.data.sequence_length
         row = stage.data.row_length
         stated = stage.train.get("max_length", row)
-        if isinstance(stated, int) and row > stated:
-            message = f"rows of up to {row} tokens would be cut to train.max_length, {stated} tokens"
-            yield located.fault(stage.name, _longest(stage, row), message, "leave train.max_length out")
+        if isinstance(stated, int) and row != stated:
+            message = f"makes rows of up to {row} tokens, and train.max_length states {stated}"
+            yield located.fault(stage.name, _longest(stage, row), message, _ONE_LENGTH)
         original = original_window(located)
         rope = located.recipe.rope(stage)
         window = rope.window(original) if rope is not None and original else None
@@ -392,6 +392,7 @@ def _uneven(located: Located, stage: Stage) -> Iterator[Fault]:
         yield located.fault(stage.name, _longest(stage, stage.data.row_length), said, hint)
 
 
+_ONE_LENGTH = "leave one of them out, and it follows from the other: this one, or train.max_length"
 _LEAST = {
     **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps"), 1),
     **dict.fromkeys(("seed", "data_seed", "learning_rate", "weight_decay", "dataloader_num_workers"), 0),

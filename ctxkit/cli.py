@@ -228,7 +228,7 @@ def sweep(recipe: str, listed: bool, point: tuple[int, int] | None, **typed: Any
     """Run a recipe at every combination of some values, each in a run directory of its own; typed again, go on.
 
     \b
-    In turn:         ctxkit sweep RECIPE --over data.chunker.length=128,512 --over train.seed=0,1,2
+    In turn:         ctxkit sweep RECIPE --over train.max_length=128,512 --over train.seed=0,1,2
     As a job array:  ctxkit sweep RECIPE --over ... --point $SLURM_ARRAY_TASK_ID/6
                      then once without --point, for the table and the figure
     """  # noqa: D301 - click looks for the character

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
-from ctxkit.errors import Fault, RecipeError
-from ctxkit.layers import Node, merge
+from ctxkit.errors import Fault, Origin, RecipeError
+from ctxkit.layers import Node, assigned, merge
 from ctxkit.recipe import OVERLAID, Head, Recipe, Section, Stage
 from ctxkit.wording import worded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ctxkit.registry import Registry
@@ -70,13 +71,13 @@ def build(tree: Node, registry: Registry, file: Path) -> Located:
 def stage_trees(tree: Node, faults: list[Fault]) -> list[tuple[tuple[str | int, ...], Node, Node]]:
     """Return path, values and own values of each stage; add what is wrong with the list itself.
 
-    The values are its own laid over the top of the recipe.
+    The values are its own laid over the top of the recipe, and what follows from them.
     """
     top = Node({key: node for key, node in tree.value.items() if key in OVERLAID}, tree.origin)
     stages = tree.value.get("stages")
     if stages is None:
         own = Node({"name": tree.value.get("name", Node("train", tree.origin))}, tree.origin)
-        return [((), merge(top, own), own)]
+        return [((), _with_lengths(merge(top, own)), own)]
     if not isinstance(stages.value, list) or not stages.value:
         faults.append(Fault(("stages",), "needs a list of stages", "leave it out for a single one", stages.origin))
         return []
@@ -88,10 +89,32 @@ def stage_trees(tree: Node, faults: list[Fault]) -> list[tuple[tuple[str | int, 
     found: list[tuple[tuple[str | int, ...], Node, Node]] = []
     for index, item in enumerate(stages.value):
         if isinstance(item.value, dict):
-            found.append((("stages", index), merge(top, item), item))
+            found.append((("stages", index), _with_lengths(merge(top, item)), item))
         else:
             faults.append(Fault(("stages", index), "a stage is a mapping with a `name`", origin=item.origin))
     return found
+
+
+def _with_lengths(stage: Node) -> Node:
+    """Return a stage in which chunkers that state no length have that of `train.max_length`, where it is stated."""
+    stated, path = stage.nearest(("train", "max_length"))
+    if len(path) < 2 or type(stated.value) is not int:
+        return stage
+    origin = Origin(f"follows from train.max_length, {stated.origin}")
+    for chunker in _chunkers(stage):
+        if stage.nearest((*chunker, "length"))[1] == chunker:
+            stage = assigned(stage, (*chunker, "length"), stated.value, origin)
+    return stage
+
+
+def _chunkers(stage: Node) -> Iterator[tuple[str, ...]]:
+    """Yield the path of each chunker that a stage states."""
+    sources, _ = stage.nearest(("data", "sources"))
+    count = len(sources.value) if isinstance(sources.value, list) else 0
+    for path in (("data", "chunker"), *(("data", "sources", str(index), "chunker") for index in range(count))):
+        node, taken = stage.nearest(path)
+        if taken == path and isinstance(node.value, dict):
+            yield path
 
 
 def _validated(

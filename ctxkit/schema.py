@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MARK = "x-ctxkit-slot"
 """What a slot leaves in a schema, to be replaced by the union of the installed components."""
+FOLLOWING = {("chunker", "length")}
+"""By slot and key: what a recipe may leave out because it states it elsewhere, here as `train.max_length`."""
 _TYPES = {"int": "integer", "float": "number", "bool": "boolean", "str": "string", "dict": "object", "list": "array"}
 _TYPES |= {"None": "null"}
 
@@ -29,7 +31,7 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
             component = _model_schema(cls, defs)
             component["properties"]["kind"] = {"const": kind, "type": "string"}
             defs[f"{slot}:{kind}"] = component
-        required = {kind: defs[f"{slot}:{kind}"].pop("required", []) for kind in sorted(kinds)}
+        required = {kind: _required(slot, defs[f"{slot}:{kind}"]) for kind in sorted(kinds)}
         whole = [{"$ref": f"#/$defs/{slot}:{kind}", "required": required[kind]} for kind in required]
         # An empty `oneOf` is no schema; `not: {}` allows nothing.
         defs[f"slot:{slot}"] = {"oneOf": whole} if whole else {"not": {}}
@@ -45,6 +47,12 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
     described = {"title": "ctxkit recipe", "description": "Everything that determines a run."}
     schema = {"$schema": DIALECT, **head, **described, "$defs": defs}
     return {key: _with_slots(value) for key, value in schema.items()}
+
+
+def _required(slot: str, component: dict[str, Any]) -> list[str]:
+    """Take out what a component must state, and return it without what may follow from another section."""
+    stated: list[str] = component.pop("required", [])
+    return [key for key in stated if (slot, key) not in FOLLOWING]
 
 
 def _section_schema(model: type[Any], defs: dict[str, Any]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def _message(model: type[Section], tree: Node, details: ErrorDetails, registry: 
     if kind == "extra_forbidden":
         return "unknown key", _suggested(str(details["loc"][-1]), _known_keys(model, tree, details["loc"], registry))
     if kind == "missing":
-        return "this key is required", ""
+        return "this key is required", _FOLLOWS.get(details["loc"][-2:], "")
     if kind in ("slot_kind", "slot_missing"):
         hint = _suggested(str(context.get("kind", "")), context["kinds"]) or "no installed plugin brings one"
         return details["msg"], "; ".join(part for part in (hint, _broken(registry)) if part)
@@ -67,6 +67,8 @@ def _message(model: type[Section], tree: Node, details: ErrorDetails, registry: 
     return (f"{message}, got {said(details['input'])}" if scalar else message), ""
 
 
+_FOLLOWS = {("chunker", "length"): "or state train.max_length, from which it then follows"}
+"""What else may be stated in the place of a key, by the last words of its path."""
 _NEEDED = {
     **dict.fromkeys(("model_type", "dict_type", "mapping_type"), "a mapping of keys to values"),
     **dict.fromkeys(("tuple_type", "list_type"), "a list"),

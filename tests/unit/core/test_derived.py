@@ -66,9 +66,9 @@ def test_settings(load: Load) -> None:
 
 def test_settings_of_the_recipe_win(load: Load, minimal: str) -> None:
     """What the recipe says wins over what ctxkit would add."""
-    located = load(minimal, "train.max_length=256")
+    located = load(minimal, "train.max_length=128")
     found = settings.sft_settings(located, located.recipe.stages[0])
-    assert (found["max_length"].value, found["max_length"].origin) == (256, "--set train.max_length=256")
+    assert (found["max_length"].value, found["max_length"].origin) == (128, "--set train.max_length=128")
     assert "packing" not in found
 
 
@@ -428,3 +428,57 @@ def test_recipe_file_in_another_place(tmp_path: Path, host: Host, registry: Regi
     )
     with pytest.raises(RecipeError):
         checks.load(tmp_path / "other.yaml", registry, host)
+
+
+LENGTHLESS = """\
+name: demo
+model: {name_or_path: some/model}
+train:
+  max_length: 128
+data:
+  sources:
+    - {kind: files, paths: ["*.txt"]}
+    - {kind: files, paths: ["*.md"], chunker: {kind: overlap, overlap: 8}}
+    - {kind: files, paths: ["*.py"], chunker: {kind: overlap, length: 16}}
+  chunker: {kind: pose, target_length: 4096}
+stages:
+  - {name: first}
+  - {name: second, train: {max_length: 512}}
+  - {name: third, train: {max_length: 64}, data: {chunker: {kind: overlap, length: 64}}}
+"""
+
+
+def test_length_of_chunkers_follows_from_max_length(load: Load) -> None:
+    """Where a chunker states none, in each stage; the other lengths of a chunker stay; `plan` says where it is from."""
+    located = load(LENGTHLESS)
+    lengths = [[chunker.length for chunker in stage.data.chunkers] for stage in located.recipe.stages]
+    assert lengths == [[128, 128, 16], [512, 512, 16], [64, 64, 16]]
+    assert [stage.data.row_length for stage in located.recipe.stages] == [128, 512, 64]
+    assert located.recipe.stages[1].data.chunker.positions() == 4096
+    shown = plan.plan(located)["values"]
+    assert shown["stages.first.data.chunker.length"]["origin"].startswith("follows from train.max_length, ")
+    assert shown["stages.first.data.chunker.length"]["origin"].endswith("recipe.yaml:4:15")
+    assert shown["stages.third.data.chunker.length"]["origin"].endswith(
+        f":14:{LENGTHLESS.splitlines()[13].index('64}}}') + 1}"
+    )
+
+
+def test_sweeping_max_length_sweeps_the_rows(load: Load) -> None:
+    """What `--over train.max_length=...` sets for each point is what the rows have."""
+    text = LENGTHLESS.partition("stages:")[0]
+    for length in (128, 512, 768):
+        located = load(text, f"train.max_length={length}")
+        assert located.recipe.stages[0].data.row_length == length
+        origin = plan.plan(located)["values"]["stages.demo.data.chunker.length"]["origin"]
+        assert origin == f"follows from train.max_length, --set train.max_length={length}"
+
+
+def test_schema_lets_the_length_of_a_chunker_be_left_out(registry: Registry) -> None:
+    """An editor marks neither form, and still asks for what only the chunker can say."""
+    schema = recipe_schema(registry)
+    text, pose = {"kind": "files", "paths": ["a"]}, {"kind": "pose", "target_length": 4096}
+    recipe = {"name": "demo", "train": {"max_length": 128}, "data": {"sources": [text], "chunker": pose}}
+    jsonschema.validate(recipe, schema)
+    whole = {entry["$ref"].rpartition(":")[2]: entry["required"] for entry in schema["$defs"]["slot:chunker"]["oneOf"]}
+    assert whole["overlap"] == ["kind"]
+    assert set(whole["pose"]) == {"kind", "target_length"}

@@ -20,6 +20,7 @@ MODEL = "model: {name_or_path: some/model}\n"
 DATA = 'data:\n  sources: [{kind: files, paths: ["*.txt"]}]\n  chunker: {kind: overlap, length: 128}\n'
 FRESH = "model: {config: {model_type: llama, max_position_embeddings: 64}}\ntokenizer: {train: {vocab_size: 300}}\n"
 
+ONE_LENGTH = "leave one of them out, and it follows from the other: this one, or train.max_length"
 ROPE_KINDS = "known here: dynamic, linear, llama3, longrope, ntk, theta, yarn"
 
 
@@ -105,7 +106,8 @@ SINGLE: dict[str, tuple[str, int, int, int, str, str, str]] = {
     ),
     "missing key": (
         "name: demo\n" + MODEL + "data:\n  sources: [{kind: files, paths: [a]}]\n  chunker: {kind: overlap}\n",
-        5, 3, 7, "data.chunker.length", "this key is required", "",
+        5, 3, 7, "data.chunker.length", "this key is required",
+        "or state train.max_length, from which it then follows",
     ),
     "missing section": ("name: demo\n" + DATA, 1, 1, 10, "model", "this key is required", ""),
     "text for a number": (
@@ -175,19 +177,23 @@ SINGLE: dict[str, tuple[str, int, int, int, str, str, str]] = {
     ),
     "chunks longer than max_length": (
         "name: demo\n" + MODEL + DATA + "train: {max_length: 64}\n", 5, 36, 3, "data.chunker.length",
-        "rows of up to 128 tokens would be cut to train.max_length, 64 tokens", "leave train.max_length out",
+        "makes rows of up to 128 tokens, and train.max_length states 64", ONE_LENGTH,
+    ),
+    "chunks shorter than max_length": (
+        "name: demo\n" + MODEL + DATA + "train: {max_length: 512}\n", 5, 36, 3, "data.chunker.length",
+        "makes rows of up to 128 tokens, and train.max_length states 512", ONE_LENGTH,
     ),
     "packed rows longer than max_length": (
         "name: demo\n" + MODEL + DATA + "  packing:\n    length: 256\ntrain: {max_length: 128}\n",
         7, 13, 3, "data.packing.length",
-        "rows of up to 256 tokens would be cut to train.max_length, 128 tokens", "leave train.max_length out",
+        "makes rows of up to 256 tokens, and train.max_length states 128", ONE_LENGTH,
     ),
     "chunks of one source longer than max_length": (
         "name: demo\n" + MODEL + "data:\n  sources:\n    - {kind: files, paths: [a]}\n    - kind: files\n"
         "      paths: [b]\n      chunker: {kind: overlap, length: 256}\n  chunker: {kind: overlap, length: 8}\n"
         "train: {max_length: 128}\n",
         8, 40, 3, "data.sources.1.chunker.length",
-        "rows of up to 256 tokens would be cut to train.max_length, 128 tokens", "leave train.max_length out",
+        "makes rows of up to 256 tokens, and train.max_length states 128", ONE_LENGTH,
     ),
     "packing shorter than a chunk": (
         "name: demo\n" + MODEL + DATA + "  packing: {document_mask: false, length: 64}\n",
