@@ -57,6 +57,11 @@ def test_a_mutation_between_steps() -> None:
     assert Space(4, 0.5).mutated((1.6, 1.7, 1.8), 0.5, Scripted(0.9, 0.1, 0.9)) == (1.6, 1.7, 1.8)
 
 
+def test_a_hair_beside_a_step() -> None:
+    """What a formula gives a hair below a step counts as the step, and yet nothing is drawn above it."""
+    assert Space(5, 0.5).mutated((1.0, 2.4999999999), 0.5, Scripted(0.1, 0.99, 0.9)) == (2.4999999999, 2.4999999999)
+
+
 def test_a_crossover_by_hand() -> None:
     """Each place comes from the parent that chance says, unless that would fall below the one before it."""
     first, second = (1.0, 2.0, 3.0, 4.0), (2.5, 2.6, 2.7, 5.0)
@@ -146,7 +151,7 @@ def test_it_finds_what_no_method_starts_with() -> None:
     assert found["perplexity"]["searched"] == distance(np.array(found["long_factor"])) < 0.1
     assert found["perplexity"]["searched"] < min(found["perplexity"][name] for name in ("pi", "ntk", "yarn"))
     assert found["short_factor"] == [1, 1, 1, 1]
-    assert len(set(bench.asked)) == len(bench.asked) <= SIZES.evaluations == 12 + 30 * 12
+    assert len(set(bench.asked)) == len(bench.asked) == SIZES.evaluations == 12 + 30 * 12
     assert all((np.diff(factors) >= 0).all() and factors[0] >= 1 and factors[-1] <= 5 for factors in bench.asked)
 
 
