@@ -17,6 +17,7 @@ pytestmark = pytest.mark.torch
 
 STEPS, RATE = 10, 1.0e-2
 WSD = {"num_decay_steps": 4, "min_lr_ratio": 0.1}
+WSD_SAID = json.dumps(WSD)
 SCHEDULES: dict[str, tuple[str, float, dict[str, Any], float]] = {
     "linear": ("linear", 0.2, {}, RATE / 2),
     "cosine": ("cosine", 0.3, {}, RATE),
@@ -44,7 +45,7 @@ def test_schedules_reach_the_optimizer(tmp_path: Path) -> None:
     said = {
         "linear": f"{RATE} / sqrt(factor), lr_scheduler_type: linear, warmup_steps: 0.2",
         "cosine": f"{RATE}, lr_scheduler_type: cosine, warmup_steps: 0.3",
-        "wsd": f"{RATE}, lr_scheduler_type: warmup_stable_decay, warmup_steps: 3, lr_scheduler_kwargs: {json.dumps(WSD)}",
+        "wsd": f"{RATE}, lr_scheduler_type: warmup_stable_decay, warmup_steps: 3, lr_scheduler_kwargs: {WSD_SAID}",
     }
     data = "data: {sources: [{kind: repeats, documents: 80, length: 31}], chunker: {kind: overlap, length: 32}}"
     stages = [f"  - {{name: {name}, {data}, train: {{learning_rate: {rate}}}}}\n" for name, rate in said.items()]
