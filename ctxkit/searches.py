@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ctxkit.recipe import Recipe, Stage
-    from ctxkit.spec import RopeSearch
+    from ctxkit.spec import RopeOptions, RopeSearch
 
 MADE_BY = "made_by"
 """The key of a result under which the core writes what determined it."""
@@ -26,8 +26,8 @@ def declared(recipe: Recipe) -> dict[str, RopeSearch]:
     return {name: plan for name, plan in plans.items() if plan is not None}
 
 
-def chosen(recipe: Recipe, name: str | None) -> tuple[Stage, RopeSearch]:
-    """Return the stage whose search is meant; stages with the very same one need no name.
+def chosen(recipe: Recipe, name: str | None) -> tuple[Stage, RopeOptions, RopeSearch]:
+    """Return the stage whose search is meant, with its rope; stages with the very same search need no name.
 
     Raises:
         CtxkitError: with exit code 2, if there is none, or none of this name, or several and no name.
@@ -42,7 +42,8 @@ def chosen(recipe: Recipe, name: str | None) -> tuple[Stage, RopeSearch]:
     if name is None and len({plan.file for plan in plans.values()}) > 1:
         raise CtxkitError("several stages declare a search", f"{known}; choose with --stage", exit_code=ExitCode.RECIPE)
     taken = name or next(iter(plans))
-    return next(stage for stage in recipe.stages if stage.name == taken), plans[taken]
+    stage, rope = next((stage, stage.rope) for stage in recipe.stages if stage.name == taken and stage.rope)
+    return stage, rope, plans[taken]
 
 
 def unfit(plan: RopeSearch) -> str:

@@ -24,7 +24,7 @@ from ctxkit.host import Host
 from ctxkit.reading import Located
 from ctxkit.registry import Registry
 from ctxkit.train import documents as train_documents
-from ctxkit.train import likelihood, measuring, search
+from ctxkit.train import likelihood, measuring, search, search_inputs
 from ctxkit.train.encoding import Encoder
 from ctxkit.train.rope import ExtendedRope
 from ctxkit_rope.longrope import LongropeScaler
@@ -140,7 +140,7 @@ class Bench:
         monkeypatch.setattr(measuring, "perplexity", self._perplexity)
         # What takes longer than a small search: waiting for the disk, and trying the tokenizer.
         monkeypatch.setattr(os, "fsync", lambda _: None)
-        monkeypatch.setattr(search, "make_tokenizer", lambda *_: tokenizer)
+        monkeypatch.setattr(search_inputs, "make_tokenizer", lambda *_: tokenizer)
         monkeypatch.setattr(train_documents, "Encoder", functools.cache(Encoder))
 
     def _perplexity(self, *args: Any) -> float:
@@ -202,7 +202,7 @@ def bench(tmp_path: Path, host: Host, registry: Registry, monkeypatch: pytest.Mo
 def test_the_result(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     """It says what was found and what it was found with, and its perplexity is that of the model so scaled."""
     found = json.loads(bench.search())
-    assert "measured on 3 documents of 64 tokens (1 before them were shorter)" in capsys.readouterr().err
+    assert "measured on 3 documents of 64 tokens; passed over: 1 shorter" in capsys.readouterr().err
     assert found["target_length"] == 64
     assert found["evaluations"] == bench.measured == 6 + 2 * 4
     assert found["perplexity"]["searched"] <= min(found["perplexity"].values())
@@ -239,7 +239,9 @@ def test_a_killed_search_ends_as_it_would_have(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, ExitCode.PREEMPTED), (signal.SIGINT, ExitCode.INTERRUPTED)]
 )
-def test_a_stopped_search_goes_on(bench: Bench, number: signal.Signals, code: ExitCode) -> None:
+def test_a_stopped_search_goes_on(
+    bench: Bench, number: signal.Signals, code: ExitCode, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It stops in the middle of a measurement, with the exit code of the signal, and nothing before is lost."""
     bench.meanwhile = lambda count: os.kill(os.getpid(), number) if count == 7 else None
     error = bench.refused()
@@ -247,6 +249,7 @@ def test_a_stopped_search_goes_on(bench: Bench, number: signal.Signals, code: Ex
     bench.meanwhile = lambda _: None
     stopped_and_continued = bench.search()
     assert bench.measured == 14 - 6
+    assert "going on: 6 candidates were measured before" in capsys.readouterr().err
     bench.result.unlink()
     bench.journal.unlink()
     assert bench.search() == stopped_and_continued
@@ -304,7 +307,7 @@ def test_a_moved_model_is_the_same(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("sets", "stage", "code", "said"),
     [
-        (["rope.search.documents=5"], None, ExitCode.DATA, "4 documents .* have 64 tokens, and 1 are shorter"),
+        (["rope.search.documents=5"], None, ExitCode.DATA, "4 documents .* have 64 tokens; passed over: 1 shorter"),
         ([], "other", ExitCode.RECIPE, "stage other declares no search of its rope\nstages with a search: demo"),
         (["rope=null"], None, ExitCode.RECIPE, "no stage has a `rope` with a search"),
         (["model.name_or_path=nowhere"], None, ExitCode.RECIPE, "no folder of this name"),
