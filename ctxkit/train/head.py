@@ -29,22 +29,17 @@ class Bias(nn.Module):
 
 
 class BiasedHead(nn.Module):
-    """An output layer with a bias, its weight that of the layer it wraps and so tied to whatever that is tied to.
+    """An output layer with a bias, its weight that of the layer it replaces and so tied to whatever that is tied to.
 
-    TRL's fused loss does not call the output layer but reads `weight` and `bias` of it.
+    No `nn.Linear`, so that peft's `all-linear` leaves it alone, as it does output layers. TRL's fused loss does not
+    call the output layer but reads `weight` and `bias` of it.
     """
 
-    def __init__(self, projection: nn.Module, size: int) -> None:
-        """Wrap an output layer of so many tokens."""
+    def __init__(self, head: nn.Linear, size: int) -> None:
+        """Take the place of an output layer of so many tokens."""
         super().__init__()
-        self.projection: Any = projection
-        self.lm_head_bias: Any = Bias(size, self.weight.device)
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """The weight of the layer, shape (tokens, hidden size)."""
-        weight: torch.Tensor = self.projection.weight
-        return weight
+        self.weight = head.weight
+        self.lm_head_bias: Any = Bias(size, head.weight.device)
 
     @property
     def bias(self) -> torch.Tensor:
@@ -54,7 +49,7 @@ class BiasedHead(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the logits, shape (..., tokens)."""
-        logits: torch.Tensor = self.lm_head_bias(self.projection(hidden))
+        logits: torch.Tensor = self.lm_head_bias(nn.functional.linear(hidden, self.weight))
         return logits
 
 
@@ -62,13 +57,14 @@ def with_head_bias(model: M) -> M:
     """Give a model a bias of its output layer, all zeros, in place.
 
     Raises:
-        CtxkitError: with exit code 2, if its output layer has one, or there is none.
+        CtxkitError: with exit code 2, if its output layer has one, or is no plain linear layer.
     """
     made: Any = model
     head = made.get_output_embeddings()
-    if head is None or getattr(head, "bias", None) is not None:
-        said = f"the output layer of {type(model).__name__} {'has a bias of its own' if head else 'is not there'}"
-        hint = "leave model.lm_head_bias out" + (", and name the layer in adapter.modules_to_save" if head else "")
-        raise CtxkitError(said, hint, exit_code=ExitCode.RECIPE)
+    biased = getattr(head, "bias", None) is not None
+    if biased or type(head) is not nn.Linear:
+        own = "has a bias of its own" if biased else f"is a {type(head).__name__}"
+        said = f"the output layer of {type(model).__name__} {own}, so it cannot be given one"
+        raise CtxkitError(said, "leave model.lm_head_bias out", exit_code=ExitCode.RECIPE)
     made.set_output_embeddings(BiasedHead(head, head.weight.shape[0] or made.config.get_text_config().vocab_size))
     return model

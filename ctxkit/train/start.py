@@ -18,7 +18,7 @@ from ctxkit.recipe import MODEL, ModelSection, Stage
 from ctxkit.train.adapter import CONFIG, lora_config
 from ctxkit.train.model import refusal
 from ctxkit.train.progress import say
-from ctxkit.train.rope import FIELDS, ExtendedRope
+from ctxkit.train.rope import FIELDS, SCALED_LAYERS, ExtendedRope
 
 NOT_SHAPE = frozenset({"base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping"}) | {
     "task_type",
@@ -91,9 +91,15 @@ def _rope(name: str, folder: Path, base: PreTrainedConfig, original: int) -> Ext
     if all(getattr(text, field, None) == getattr(own, field, None) for field in FIELDS):
         return None
     window = int(text.max_position_embeddings)
-    say(f"the adapter {name} was trained with {text.rope_parameters} and a window of {window} tokens: "
-        "that RoPE holds until a stage scales the model's own by its `rope`")  # fmt: skip
+    said = f"the adapter {name} was trained with {_described(text.rope_parameters)} and a window of {window} tokens"
+    say(f"{said}: that RoPE holds until a stage scales the model's own by its `rope`")
     return ExtendedRope(None, original, window, saved)
+
+
+def _described(parameters: dict[str, Any]) -> str:
+    parameters = parameters.get(SCALED_LAYERS) or parameters
+    stated = [f"{name} {parameters[name]:g}" for name in ("factor", "rope_theta") if name in parameters]
+    return f"RoPE {', '.join([str(parameters.get('rope_type', 'default')), *stated])}"
 
 
 def check_shape(located: Located, adapter: StartAdapter) -> None:

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PhiConfig, PhiForCausalLM
 
 from ctxkit.errors import CtxkitError
 from ctxkit.recipe import TokenizerTraining
 from ctxkit.rundir import RunDirectory, read_json
 from ctxkit.train import run
 from ctxkit.train.head import with_head_bias
+from ctxkit.train.parameters import count_parameters
 from ctxkit.train.tokenizer import byte_tokenizer
 from tests.conftest import Faults
 
@@ -210,6 +211,22 @@ def test_bias_goes_through_a_chain(folder: Folder) -> None:
     made = ran(at, "evals=[]", "stages.again.parent_adapter=merge", other)
     biases = [tensor for stage in ("first", "again") for name, tensor in tensors(made, stage).items() if "bias" in name]
     assert torch.equal(*biases)
+
+
+def test_bias_beside_all_linear_layers() -> None:
+    """What peft calls `all-linear` leaves output layers alone, also this one: 2 r (h + h) and so on, and the bias."""
+    config = LlamaConfig(hidden_size=64, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=9)
+    lora = LoraConfig(r=2, target_modules="all-linear", modules_to_save=["lm_head_bias"])
+    found = count_parameters(get_peft_model(with_head_bias(LlamaForCausalLM(config)), lora)).trainable
+    assert found == 2 * (4 * (64 + 64) + 3 * (64 + 32)) + 9
+
+
+def test_heads_that_cannot_have_one() -> None:
+    """A bias that is there already, as Phi has it, is not replaced."""
+    with pytest.raises(CtxkitError, match="has a bias of its own"):
+        with_head_bias(
+            PhiForCausalLM(PhiConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=9))
+        )
 
 
 def test_adapter_with_a_bias_needs_one(folder: Folder) -> None:

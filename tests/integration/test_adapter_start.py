@@ -75,7 +75,8 @@ def test_merged_where_no_adapter_is_trained(folder: Path, capsys: pytest.Capture
     assert (model.config.rope_parameters["factor"], model.config.max_position_embeddings) == (2.0, 64)
     with torch.no_grad():
         torch.testing.assert_close(model(input_ids=IDS).logits, by_hand(folder, folder / "adapter"))
-    assert "that RoPE holds until a stage scales the model's own" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "RoPE yarn, factor 2, rope_theta 10000 and a window of 64 tokens: that RoPE holds until a stage" in said
 
 
 def test_gone_on_with(folder: Path) -> None:
