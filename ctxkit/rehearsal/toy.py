@@ -61,8 +61,8 @@ def _few_heads(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _even(value: float) -> int:
-    """Return a width near a value: a multiple of 16."""
-    return max(round(value / 16), 1) * 16
+    """Return a width near a value: a multiple of 32, as bitsandbytes' four-bit weights need it on a CPU."""
+    return max(round(value / 32), 1) * 32
 
 
 def _few_experts(config: dict[str, Any]) -> dict[str, Any]:

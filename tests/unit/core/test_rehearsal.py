@@ -157,7 +157,7 @@ def test_each_type_of_layer_is_kept() -> None:
 def test_experts_stay_experts() -> None:
     """Fewer of them, and fewer of these asked."""
     toy = toy_config({**LLAMA3, "num_local_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768}, 0)
-    assert (toy["num_local_experts"], toy["num_experts_per_tok"], toy["moe_intermediate_size"]) == (4, 2, 48)
+    assert (toy["num_local_experts"], toy["num_experts_per_tok"], toy["moe_intermediate_size"]) == (4, 2, 64)
 
 
 def test_a_small_model_stays_as_it_is() -> None:
