@@ -198,10 +198,12 @@ class SweepRequest:
 def sweep(request: SweepRequest, part: tuple[int, int] | None, *, listed: bool) -> int:
     """Run the points of a sweep, or print their commands; then the table. Return the exit status."""
     host, registry = _plugins(request.plugin_files)
-    located = load(Path(request.recipe), registry, host, request.sets)
+    typed = sweeps.parse_all(request.over)
+    first = sweeps.first(sweeps.stated(Path(request.recipe), request.sets) | typed)
+    # With the values of a point, for a recipe need not state what it is swept over.
+    located = load(Path(request.recipe), registry, host, (*request.sets, *first.sets))
     folder = Path(request.sweep_dir) if request.sweep_dir else Path("runs") / f"{located.recipe.name}-sweep"
-    over = {key: sweeps.checked(key, values) for key, values in (located.recipe.sweep or {}).items()}
-    over |= sweeps.parse_all(request.over)
+    over = {key: sweeps.checked(key, values) for key, values in (located.recipe.sweep or {}).items()} | typed
     made = tuple(sweeps.points(over))
     # A value that cannot be is found before the first run.
     recipes = [load(Path(request.recipe), registry, host, (*request.sets, *point.sets)) for point in made]

@@ -10,11 +10,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ctxkit import yaml_core
+from ctxkit import layers, yaml_core
 from ctxkit.errors import Fault, Origin, RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from ctxkit.yaml_core import Parsed
 
@@ -77,6 +78,19 @@ def parse_all(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
             raise RecipeError([Fault(("sweep", key), "is given twice", hint, Origin(f"--over {text}"))])
         found[key] = values
     return found
+
+
+def stated(file: Path, sets: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Return the values in the section `sweep` of a recipe, before anything of it is checked."""
+    section = layers.read(file, sets).child("sweep")
+    values = section.plain() if section else None
+    found = values.items() if isinstance(values, dict) else ()
+    return {key: tuple(listed) for key, listed in found if isinstance(listed, list) and listed}
+
+
+def first(over: Mapping[str, Sequence[Any]]) -> Point:
+    """Return the point with the first value of each path."""
+    return Point("", {key: values[0] for key, values in over.items()})
 
 
 def points(over: Mapping[str, Sequence[Any]]) -> list[Point]:

@@ -56,3 +56,16 @@ def test_a_value_that_cannot_be_stops_before_the_first_run(tmp_path: Path) -> No
     assert done.returncode == 2
     assert "max_steps" in done.stderr
     assert not (tmp_path / "sweep").exists()
+
+
+def test_what_is_swept_need_not_be_stated(tmp_path: Path) -> None:
+    """Neither the length of the rows nor a learning rate, each listed with its values; a plain run names what lacks."""
+    recipe = tmp_path / "micro.yaml"
+    recipe.write_text(ONE.replace(", length: 32}", "}") + "sweep: {train.learning_rate: [0.001, 0.01]}\n")
+    listed = sweep(recipe, tmp_path / "sweep", "--over", "train.max_length=16,32,64", "--list")
+    assert listed.returncode == 0, listed.stderr
+    assert len(listed.stdout.splitlines()) == 6
+    assert "--set train.max_length=64" in listed.stdout
+    alone = sweep(recipe, tmp_path / "sweep", "--list")
+    assert alone.returncode == 2
+    assert "or state train.max_length" in alone.stderr
