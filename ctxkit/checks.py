@@ -381,6 +381,26 @@ def _unscaled(located: Located, stage: Stage) -> Iterator[Fault]:
         yield located.fault(stage.name, _longest(stage, length), message, "add `rope`, or `rope: null` for a control")
 
 
+def _undone(located: Located, stage: Stage) -> Iterator[Fault]:
+    """Say where a stage takes back the scaling that the weights it starts from were trained with."""
+    parent = located.recipe.parent(stage)
+    before = located.recipe.rope(parent) if parent else None
+    if before is None or stage.rope is None or parent is None:
+        return
+    original = original_window(located) or 1
+    windows = [rope.window(original) for rope in (before, stage.rope)]
+    path: tuple[str | int, ...] = ("rope", "kind")
+    if before.kind != stage.rope.kind:
+        message = f"{stage.rope.kind} takes the place of {before.kind}, which stage {parent.name} was trained with"
+    elif windows[1] < windows[0] and (original > 1 or None not in (before.target_length, stage.rope.target_length)):
+        message = f"the window becomes shorter than that of stage {parent.name}: {windows[1]:,} after {windows[0]:,}"
+        path = ("rope", "target_length" if stage.rope.target_length else "factor")
+    else:
+        return
+    hint = "scaling always begins at the model that the recipe starts with; is `from: model` meant?"
+    yield located.fault(stage.name, path, message, hint)
+
+
 def _uneven(located: Located, stage: Stage) -> Iterator[Fault]:
     parent = located.recipe.parent(stage)
     if parent is None or accumulation(located, stage) is None:
@@ -398,7 +418,7 @@ _LEAST = {
     **dict.fromkeys(("seed", "data_seed", "learning_rate", "weight_decay", "dataloader_num_workers"), 0),
 }
 """The least value of a field whose mistakes TRL would only find in the middle of a step."""
-_NOTES: tuple[Callable[[Located, Stage], Iterator[Fault]], ...] = (_unscaled, _uneven)
+_NOTES: tuple[Callable[[Located, Stage], Iterator[Fault]], ...] = (_unscaled, _undone, _uneven)
 _BESIDE_CURRICULA: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train_sampling_strategy": (lambda _: True, "the curriculum decides on the order of the rows"),
     "ignore_data_skip": (bool, "a stage that was interrupted would begin its phases again"),

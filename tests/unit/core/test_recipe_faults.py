@@ -430,6 +430,23 @@ def test_scaling_of_an_earlier_stage_counts(load: Load) -> None:
     assert [note.path[1] for note in checks.warnings(load("name: demo\n" + FRESH + DATA + stages))] == ["c"]
 
 
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ("{kind: linear, factor: 4}", "linear takes the place of yarn, which stage a was trained with"),
+        ("{kind: yarn, factor: 2}", "the window becomes shorter than that of stage a: 128 after 256"),
+        ("{kind: yarn, target_length: 128}", "the window becomes shorter than that of stage a: 128 after 256"),
+        ("{kind: yarn, factor: 8}", ""),
+        ("null", ""),
+    ],
+)
+def test_scaling_that_a_stage_takes_back_is_a_note(load: Load, second: str, said: str) -> None:
+    """Scaling always begins at the model: another kind or a shorter window undoes what weights were trained with."""
+    stages = f"stages: [{{name: a, rope: {{kind: yarn, factor: 4}}}}, {{name: b, rope: {second}}}]\n"
+    notes = [note.message for note in checks.warnings(load("name: demo\n" + FRESH + DATA + stages))]
+    assert notes == ([said] if said else [])
+
+
 def test_lengths_at_the_limits_are_allowed(load: Load) -> None:
     """Chunks exactly as long as max_length and the extended window are right."""
     load("name: demo\nrope: {kind: yarn, factor: 2}\n" + FRESH + DATA + "train: {max_length: 128}\n")
