@@ -12,6 +12,7 @@ from ctxkit_report.figures import heat_scale, line_chart
 from ctxkit_report.headline import headline, status_note
 from ctxkit_report.ledgers import ledgers
 from ctxkit_report.notation import SPACE
+from ctxkit_report.other_charts import other_charts
 from ctxkit_report.phases import phase_tables
 from ctxkit_report.publish import fill, publish
 from ctxkit_report.tables import flatten, method_rows, other_evals, training_rows
@@ -57,6 +58,7 @@ def render(run: Run, *, has_data_page: bool = False) -> str:
         phases=phase_tables(run.stages),
         ledgers=ledgers(run.data),
         other=other_evals(comparison),
+        other_charts=[(chart, line_chart(chart)) for chart in other_charts(run)],
         methods=method_rows(run),
         provenance=tuple(flatten(run.provenance)),
     )

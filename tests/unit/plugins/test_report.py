@@ -280,6 +280,21 @@ def test_page_has_its_figures(run_dir: Path) -> None:
     ]
 
 
+def test_other_evals_are_charted_by_length(run_dir: Path) -> None:
+    """A metric of one word and those named after it share a chart; stages that agree share a line, one length none."""
+    naive = [measurement("naive_mae", length, (0.5, 0.4, 0.6), 9) for length in (64, 128)]
+    for name, value in (("base", 0.4), ("yarn", 0.2)):
+        mae = [measurement("mae", length, (value, 0.1, 0.5), 9) for length in (64, 128)]
+        single = [measurement("share", 64, (value, 0.1, 0.5), 9), measurement("of_what", 64, (1, 1, 1), 9)]
+        put_eval(run_dir, name, 3, "forecast", [*mae, *naive, *single])
+    labels = [str(tag[1]["aria-label"]) for tag in Outline(page(run_dir)).tags if tag[0] == "svg"]
+    (chart,) = (label for label in labels if label.startswith("forecast"))
+    assert chart == (
+        "forecast: mae, mae against context length (tokens, log scale); "
+        "base, mae ends at 0.4; yarn, mae ends at 0.2; naive_mae ends at 0.5"
+    )
+
+
 def test_markup_is_well_formed(run_dir: Path) -> None:
     """Every tag is closed in order, and every picture is XML."""
     markup = page(run_dir)
