@@ -130,8 +130,8 @@ class Bench:
 
     def __init__(self, folder: Path, host: Host, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.host, self.registry = folder, host, registry
-        model, tokenizer = sharp("llama"), byte_tokenizer()
-        model.save_pretrained(folder / "model")
+        tokenizer = byte_tokenizer()
+        self.save("llama")
         tokenizer.save_pretrained(folder / "model")
         for number, length in enumerate((90, 10, 70, 64, 80)):
             (folder / f"{number}.txt").write_text(written(number, length))
@@ -142,6 +142,9 @@ class Bench:
         monkeypatch.setattr(os, "fsync", lambda _: None)
         monkeypatch.setattr(search_inputs, "make_tokenizer", lambda *_: tokenizer)
         monkeypatch.setattr(train_documents, "Encoder", functools.cache(Encoder))
+
+    def save(self, family: str) -> None:
+        sharp(family).save_pretrained(self.folder / "model")
 
     def _perplexity(self, *args: Any) -> float:
         self.measured += 1
@@ -220,6 +223,15 @@ def test_the_result(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     texts = [bench.folder / f"{number}.txt" for number in (0, 2, 3)]
     ids = [np.array(byte_tokenizer()(text.read_text())["input_ids"][:64], dtype=np.int32) for text in texts]
     assert likelihood.perplexity(model, ids, 64) == found["perplexity"]["searched"]
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "llama"])
+def test_every_architecture(bench: Bench, family: str) -> None:
+    """Nested parameters, partial rotation, caps, experts, a type that takes longrope alone: all of it is searched."""
+    bench.save(family)
+    found = json.loads(bench.search("rope.search.population=4", "rope.search.iterations=1"))
+    assert len(found["long_factor"]) == (4 if family == "phi" else 8)
+    assert found["perplexity"]["searched"] <= min(found["perplexity"].values())
 
 
 def test_a_killed_search_ends_as_it_would_have(bench: Bench) -> None:
