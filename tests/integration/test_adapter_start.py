@@ -15,6 +15,7 @@ from ctxkit.errors import CtxkitError, RecipeError, ResumeError
 from ctxkit.recipe import TokenizerTraining
 from ctxkit.rundir import RunDirectory, read_json
 from ctxkit.train import run
+from ctxkit.train.rope import ExtendedRope, check_rope
 from ctxkit.train.tokenizer import byte_tokenizer
 from tests.conftest import Faults
 
@@ -77,6 +78,14 @@ def test_merged_where_no_adapter_is_trained(folder: Path, capsys: pytest.Capture
         torch.testing.assert_close(model(input_ids=IDS).logits, by_hand(folder, folder / "adapter"))
     said = capsys.readouterr().err
     assert "RoPE yarn, factor 2, rope_theta 10000 and a window of 64 tokens: that RoPE holds until a stage" in said
+
+
+def test_rope_of_the_adapter_is_proved() -> None:
+    """A model that rotates otherwise than the adapter's config says is not used."""
+    asked = ExtendedRope(None, 32, 64, config(rope_parameters=YARN, max_position_embeddings=64))
+    check_rope(LlamaForCausalLM(asked.base), asked)
+    with pytest.raises(CtxkitError, match="with the RoPE of the adapter"):
+        check_rope(LlamaForCausalLM(config()), asked)
 
 
 def test_gone_on_with(folder: Path) -> None:
