@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
+import random
+import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +16,14 @@ import pytest
 import torch
 from datasets import Dataset
 
-from ctxkit.errors import ExitCode
 from ctxkit.spec import Context, TrainingPlan
 from ctxkit.train import run
 from ctxkit.train.curriculum import row_table
 from ctxkit.train.rows import open_rows
 from ctxkit.train.trainer import ScaledTrainer
 from ctxkit_curriculum import PhasesOptions
+from tests.integration.forking import Server, server
 from tests.integration.micro import RECIPE, losses, weights
-from tests.integration.test_resume import wait_until
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -51,14 +53,14 @@ stages:
     data: {{packing: {{}}}}
     curriculum: {{kind: grow, start: 8, multiple: 8, share: 0.5}}
     train: {{max_steps: 6}}
-"""
+""".replace("per_device_train_batch_size: 4", "per_device_train_batch_size: 2")
 
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     """A recipe of two stages with a curriculum each."""
     path = tmp_path / "curricula.yaml"
-    path.write_text(CURRICULA.replace("per_device_train_batch_size: 4", "per_device_train_batch_size: 2"))
+    path.write_text(CURRICULA, encoding="utf-8")
     return path
 
 
@@ -73,7 +75,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, seen: list[list[list
     """The directory of a run that nothing happened to."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     recipe = folder / "curricula.yaml"
-    recipe.write_text(CURRICULA.replace("per_device_train_batch_size: 4", "per_device_train_batch_size: 2"))
+    recipe.write_text(CURRICULA, encoding="utf-8")
     step = ScaledTrainer.training_step
 
     def recorded(self: Any, model: Any, inputs: dict[str, Any], *rest: Any) -> Any:
@@ -162,38 +164,114 @@ def test_window_of_each_step(uninterrupted: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("moment", ["stages/base/checkpoints/checkpoint-4", "stages/grown/checkpoints/checkpoint-2"])
-def test_killed_in_a_phase_continues_exactly(
-    moment: str, command: Callable[..., subprocess.Popen[str]], recipe: Path, tmp_path: Path, uninterrupted: Path
-) -> None:
-    """SIGKILL within a phase: the same command ends with the same losses, weights and lines of the phases."""
-    process = command()
-    wait_until((tmp_path / "run" / moment / "ctxkit.json").exists, process)
-    process.kill()
-    process.communicate()
-    assert not (tmp_path / "run/stages/grown/stage.json").exists()
-    directory = run(recipe, tmp_path / "run").path
-    assert losses(directory) == losses(uninterrupted)
-    assert summaries(directory) == summaries(uninterrupted)
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Server]:
+    """What starts runs in processes of their own."""
+    with server() as found:
+        yield found
+
+
+def assert_same(directory: Path, other: Path) -> None:
+    """Compare every logged loss, every line of a phase and every final weight of two runs, to the last bit."""
+    assert losses(directory) == losses(other)
+    assert summaries(directory) == summaries(other)
     for stage in ("base", "grown"):
-        ours, theirs = (weights(folder / f"stages/{stage}/model") for folder in (directory, uninterrupted))
+        ours, theirs = (weights(folder / f"stages/{stage}/model") for folder in (directory, other))
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_two_processes_train_the_same_steps(
-    command: Callable[..., subprocess.Popen[str]], tmp_path: Path, uninterrupted: Path
+@pytest.mark.parametrize("moment", ["stages/base/checkpoints/checkpoint-4", "stages/grown/checkpoints/checkpoint-2"])
+def test_killed_in_a_phase_continues_exactly(
+    moment: str, processes: Server, recipe: Path, tmp_path: Path, uninterrupted: Path
 ) -> None:
+    """SIGKILL within a phase: the same command ends with the same losses, weights and lines of the phases."""
+    directory = tmp_path / "run"
+    processes.killed(processes.start(recipe, directory), (directory / moment / "ctxkit.json").exists)
+    assert not (directory / "stages/grown/stage.json").exists()
+    assert_same(run(recipe, directory).path, uninterrupted)
+
+
+def test_killed_at_random_moments_until_it_is_finished(
+    processes: Server, recipe: Path, tmp_path: Path, uninterrupted: Path
+) -> None:
+    """SIGKILL wherever it hits, preparation and evaluation included, again and again."""
+    seed = int.from_bytes(os.urandom(4), "little")
+    sys.stderr.write(f"seed of the moments: {seed}\n")
+    directory, moments = tmp_path / "run", random.Random(seed)
+    whole = sum(line["seconds"] for line in lines(uninterrupted, "base")[-1:]) + SECONDS_OUTSIDE
+    for _ in range(KILLS):
+        later = time.monotonic() + moments.uniform(0.0, 1.5 * whole)
+        ended = processes.killed(processes.start(recipe, directory), lambda when=later: time.monotonic() > when)
+        assert ended in ([0], [-signal.SIGKILL])
+    assert_same(run(recipe, directory).path, uninterrupted)
+
+
+KILLS = 6
+SECONDS_OUTSIDE = 1.0
+"""What a run spends before and after it trains, about."""
+
+
+@pytest.mark.parametrize("moment", ["base/checkpoints/checkpoint-3", "grown/model"])
+def test_logs_of_several_steps_are_those_of_a_run_that_was_not_killed(
+    moment: str, processes: Server, recipe: Path, tmp_path: Path, slowly: Path
+) -> None:
+    """With a log every 4 steps and a checkpoint every 3, each loss is the mean over the same steps."""
+    directory = tmp_path / "run"
+    when = (directory / "stages" / moment / ("ctxkit.json" if "checkpoint" in moment else "")).exists
+    processes.killed(processes.start(recipe, directory, SLOWLY), when)
+    assert_same(run(recipe, directory, SLOWLY).path, slowly)
+
+
+SLOWLY = ("train.logging_steps=4", "train.save_steps=3", "train.save_total_limit=null")
+
+
+@pytest.fixture(scope="module")
+def slowly(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that nothing happened to, with few logs."""
+    folder = tmp_path_factory.mktemp("slowly")
+    (folder / "curricula.yaml").write_text(CURRICULA, encoding="utf-8")
+    return run(folder / "curricula.yaml", folder / "run", SLOWLY).path
+
+
+def test_mean_of_a_phase_is_that_of_its_steps(slowly: Path, uninterrupted: Path) -> None:
+    """However often is logged, to the rounding of sums."""
+    every, few = ([line["train_loss"] for line in summaries(folder)] for folder in (uninterrupted, slowly))
+    assert few == pytest.approx(every, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def two(processes: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run of two processes that nothing happened to."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "curricula.yaml").write_text(CURRICULA, encoding="utf-8")
+    processes.start(folder / "curricula.yaml", folder / "run", HALF, world=2)
+    assert processes.ended() == [0, 0]
+    return folder / "run"
+
+
+def test_two_processes_killed_in_a_phase_continue_exactly(
+    processes: Server, recipe: Path, tmp_path: Path, two: Path
+) -> None:
+    """SIGKILL of both: the two go on, and end with the losses, weights and phases of two that were not killed."""
+    directory = tmp_path / "run"
+    moment = directory / "stages/base/checkpoints/checkpoint-4/ctxkit.json"
+    ended = processes.killed(processes.start(recipe, directory, HALF, world=2), moment.exists)
+    assert ended == [-signal.SIGKILL, -signal.SIGKILL]
+    processes.start(recipe, directory, HALF, world=2)
+    assert processes.ended() == [0, 0]
+    assert_same(directory, two)
+
+
+HALF = ("train.gradient_accumulation_steps=1",)
+"""With two processes, the rows of a step that one has with 2."""
+
+
+def test_two_processes_train_the_same_steps(two: Path, uninterrupted: Path) -> None:
     """Two processes of half the accumulation see the same rows in each step, and say the same of the phases."""
-    torchrun = (str(Path(sys.executable).parent / "torchrun"), "--nproc-per-node", "2", "ctxkit")
-    process = command("--set", "train.gradient_accumulation_steps=1", launcher=torchrun, OMP_NUM_THREADS="1")
-    _, said = process.communicate(timeout=280)
-    assert process.returncode == ExitCode.DONE, said
-    one, two = losses(uninterrupted), losses(tmp_path / "run")
-    assert one.keys() == two.keys()
+    one, both = losses(uninterrupted), losses(two)
+    assert one.keys() == both.keys()
     # The same rows in each step, summed in another order.
-    assert all(abs(one[key] - two[key]) < 2e-3 * one[key] for key in one)
+    assert all(abs(one[key] - both[key]) < 2e-3 * one[key] for key in one)
     told = ("phase", "epoch", "first_step", "last_step", "length", "window", "examples", "difficulty", "tokens")
-    ours, theirs = (
-        [{key: line[key] for key in told} for line in summaries(d)] for d in (tmp_path / "run", uninterrupted)
-    )
+    ours, theirs = ([{key: line[key] for key in told} for line in summaries(d)] for d in (two, uninterrupted))
     assert ours == theirs

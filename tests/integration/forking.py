@@ -1,0 +1,100 @@
+"""Runs in processes forked from one that has loaded the training libraries: a second each, and killed for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+SERVER = """
+import json, os, sys
+from ctxkit.errors import CtxkitError
+from ctxkit.train import run
+
+def one(order, rank):
+    os.dup2(2, 1)
+    if order["world"] > 1:
+        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": order["world"], "MASTER_PORT": order["port"]}
+        os.environ.update({key: str(value) for key, value in ranks.items()}, MASTER_ADDR="127.0.0.1")
+    try:
+        run(order["recipe"], order["directory"], order["sets"])
+    except CtxkitError as error:
+        print(error, file=sys.stderr)
+        return int(error.exit_code)
+    return 0
+
+for line in sys.stdin:
+    order, pids = json.loads(line), []
+    for rank in range(order["world"]):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                code = one(order, rank)
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        pids.append(pid)
+    print(json.dumps(pids), flush=True)
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
+"""
+PATIENCE_SECONDS = 120
+
+
+@dataclass
+class Server:
+    """A process that forks runs when it is told to."""
+
+    orders: IO[str]
+    answers: IO[str]
+
+    def start(self, recipe: Path, directory: Path, sets: Sequence[str] = (), world: int = 1) -> list[int]:
+        """Start a run and return the ids of its processes; with more than one they are gloo's."""
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+        order = {"recipe": str(recipe), "directory": str(directory), "sets": list(sets), "world": world, "port": port}
+        self.orders.write(json.dumps(order) + "\n")
+        self.orders.flush()
+        pids: list[int] = json.loads(self.answers.readline())
+        return pids
+
+    def ended(self) -> list[int]:
+        """Wait for the run, and return the exit status of each process; negative is a signal."""
+        codes: list[int] = json.loads(self.answers.readline())
+        return codes
+
+    def killed(self, pids: Sequence[int], when: Callable[[], bool]) -> list[int]:
+        """Kill the processes of the run as soon as something is so; return how they ended."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not when() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # finished before
+        return self.ended()
+
+
+@contextmanager
+def server() -> Iterator[Server]:
+    """Start a server, and end it behind the block."""
+    root = Path(__file__).parents[2]
+    line = [sys.executable, "-c", SERVER]
+    # One thread: a child has none of the threads that its parent computed with.
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    with subprocess.Popen(line, cwd=root, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("the server has no pipes")
+        yield Server(process.stdin, process.stdout)
+        process.stdin.close()
