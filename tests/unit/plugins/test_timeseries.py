@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from ctxkit_timeseries.dynamics import Rates, solve
 from ctxkit_timeseries.encoding import Form, Scale, encode
 from ctxkit_timeseries.intervals import bootstrap_mean, wilson
 from ctxkit_timeseries.options import ForecastOptions, LotkaVolterraOptions
+from ctxkit_timeseries.pairing import paired
 
 ALPHA, BETA, DELTA, GAMMA = np.array([1.1, 0.7]), np.array([0.4, 0.9]), np.array([0.1, 1.2]), np.array([0.4, 0.8])
 START = np.array([[10.0, 5.0], [0.5, 0.7]])
@@ -167,6 +170,7 @@ def test_cycle_of_a_wave() -> None:
     wave = np.stack([np.sin(2 * math.pi * times / 20), 2 + np.cos(2 * math.pi * times / 20)], axis=1)
     assert cycle(wave) == 20
     assert cycle(wave[:32]) == 20
+    assert cycle(wave[:24]) is None
     assert cycle(wave[:15]) is None
     assert cycle(times[:, None].astype(float)) is None
     assert cycle(wave[:1]) is None
@@ -188,6 +192,44 @@ def test_intervals_by_formula() -> None:
     assert (low, high) == pytest.approx((values.mean() - reach, values.mean() + reach), abs=0.03)
     assert wilson(49, 50) == pytest.approx((0.8950, 0.9965), abs=1e-4)
     assert wilson(0, 10)[0] == 0
+
+
+def sweep(folder: Path, scores: dict[str, dict[str, float]], task: str = "forecast") -> Path:
+    """Write a sweep over the length of rows and the seed: by name of a point, the error of each series."""
+    points = []
+    for name, errors in scores.items():
+        length, seed = name.split("-")
+        values = {"data.chunker.length": int(length), "train.seed": int(seed)}
+        points.append({"name": name, "values": values, "status": "done" if errors else "missing"})
+        if errors:
+            samples = [{"id": series, "length": 64, "score": score} for series, score in errors.items()]
+            (folder / name / "evals" / "only").mkdir(parents=True)
+            (folder / name / "run.json").write_text(json.dumps({"result": "only"}))
+            report = {"task": task, "measurements": [], "samples": samples}
+            (folder / name / "evals/only/0-it.json").write_text(json.dumps(report))
+    (folder / "sweep.json").write_text(json.dumps({"points": points, "results": []}))
+    return folder
+
+
+def test_arms_are_compared_series_by_series(tmp_path: Path) -> None:
+    """Series differ by far, arms by 0.1 in each: seeds are averaged, what is not done is left out."""
+    series = {f"s{n}": float(n) for n in range(20)}
+    less = {name: error - 0.2 for name, error in series.items()}
+    folder = sweep(tmp_path, {"128-0": series, "128-1": series, "512-0": less, "512-1": series, "768-0": {}})
+    said = paired(folder)
+    assert said is not None
+    assert said.splitlines()[0].startswith("forecast: mean absolute error less than with data.chunker.length 128,")
+    assert said.splitlines()[1:] == [
+        "  64 tokens of history, data.chunker.length 512: 0.1000 [0.1000, 0.1000], 20 series"
+    ]
+
+
+def test_sweep_without_forecasts_or_arms_says_nothing(tmp_path: Path) -> None:
+    """One arm has nothing to be compared with, and other evals are none of ours."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "other").mkdir()
+    assert paired(sweep(tmp_path / "one", {"128-0": {"s": 1.0}, "128-1": {"s": 2.0}})) is None
+    assert paired(sweep(tmp_path / "other", {"128-0": {"s": 1.0}, "512-0": {"s": 2.0}}, "passkey")) is None
 
 
 @pytest.mark.parametrize(
