@@ -67,7 +67,8 @@ def nice_ticks(low: float, high: float, count: int) -> tuple[float, ...]:
     """Return about `count` round numbers that enclose the range: steps of 1, 2 or 5 times a power of ten."""
     if high <= low:
         room = abs(low) * 0.1 or 0.5
-        low, high = low - room, high + room
+        # What is never negative, such as an accuracy of 0, has no room below 0.
+        low, high = low - (room if low else 0), high + room
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = min((size * power for size in (1, 2, 5, 10)), key=lambda size: abs(math.log(size / rough)))

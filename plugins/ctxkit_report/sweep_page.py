@@ -1,4 +1,4 @@
-"""Draw a sweep: each metric against the swept value, a line for each context length, with the spread over seeds."""
+"""Draw a sweep: each metric against the swept value or the context length, with the spread over seeds."""
 
 from __future__ import annotations
 
@@ -20,48 +20,65 @@ _STYLES = 4
 def write_page(sweep_dir: Path) -> str | None:
     """Write `sweep.html` and return the line that names it; None where nothing can be drawn.
 
-    Across goes the first swept value; there must be two or more of it, all numbers above 0.
+    Across goes the first swept value where there are two or more of it, all numbers above 0; else the context length.
     """
     about = mapping(sweep_dir / "sweep.json", [])
     results = list(dicts(about.get("results")))
-    axis = next(iter(results[0]["values"]), None) if results else None
-    if axis is None or not _drawable({_x(item, axis) for item in results}):
+    axis = _axis(results)
+    if not _drawable(results, axis):
         return None
-    charts = _charts(results, axis)
-    intervals = sorted({item["interval"] for item in results if item["interval"]})
-    figures = [(chart.title, line_chart(chart)) for chart in charts]
-    rows = [_cells(item) for item in results]
+    figures = [(chart.title, line_chart(chart)) for chart in _charts(results, axis)]
+    ordered = sorted(results, key=lambda item: (item["task"], item["metric"], item["length"]))
     page = fill(
-        "sweep.html.j2", name=sweep_dir.name, axis=axis, figures=figures, intervals=intervals,
-        keys=list(results[0]["values"]), rows=rows,
-    )  # fmt: skip
+        "sweep.html.j2",
+        name=sweep_dir.name,
+        axis=axis or "the context length it was measured at",
+        figures=figures,
+        intervals=sorted({item["interval"] for item in results if item["interval"]}),
+        keys=list(results[0]["values"]),
+        rows=[_cells(item) for item in ordered],
+    )
     publish(sweep_dir / "sweep.html", page)
     return f"figure: {sweep_dir / 'sweep.html'}"
 
 
-def _x(item: dict[str, Any], axis: str) -> Any:
-    value = item["values"][axis]
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+def _axis(results: Sequence[dict[str, Any]]) -> str | None:
+    """Return the swept value that goes across, or None for the context length."""
+    first = next(iter(results[0]["values"]), None) if results else None
+    return first if _drawable(results, first) else None
 
 
-def _drawable(values: set[Any]) -> bool:
+def _drawable(results: Sequence[dict[str, Any]], axis: str | None) -> bool:
+    values = {_x(item, axis) for item in results if _shown(item, axis)}
     return len(values) > 1 and all(value is not None and value > 0 for value in values)
 
 
-def _charts(results: Sequence[dict[str, Any]], axis: str) -> list[LineChart]:
+def _shown(item: dict[str, Any], axis: str | None) -> bool:
+    """Return whether a result can be drawn: a loss has the one length that its rows have."""
+    return axis is not None or item["task"] != "train"
+
+
+def _x(item: dict[str, Any], axis: str | None) -> Any:
+    value = item["values"][axis] if axis else item["length"]
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _charts(results: Sequence[dict[str, Any]], axis: str | None) -> list[LineChart]:
     charts = []
-    for title in dict.fromkeys(f"{item['task']}.{item['metric']}" for item in results):
-        members = [item for item in results if f"{item['task']}.{item['metric']}" == title]
-        charts.append(LineChart(title, axis, members[0]["metric"], _series(members, axis), "length"))
+    shown = [item for item in results if _shown(item, axis)]
+    for title in dict.fromkeys(f"{item['task']}.{item['metric']}" for item in shown):
+        members = [item for item in shown if f"{item['task']}.{item['metric']}" == title]
+        label = f"{axis or 'context length in tokens'} (log scale)"
+        charts.append(LineChart(title, label, members[0]["metric"], _series(members, axis), "length"))
     return charts
 
 
-def _series(members: Sequence[dict[str, Any]], axis: str) -> tuple[Series, ...]:
-    """Return a line for each context length and each combination of the other swept values; losses have one length."""
+def _series(members: Sequence[dict[str, Any]], axis: str | None) -> tuple[Series, ...]:
+    """Return a line for each combination of what does not go across: context length and other swept values."""
     lines: dict[str, list[dict[str, Any]]] = {}
     for item in members:
-        others = [f"{key.rpartition('.')[2]} {value}" for key, value in item["values"].items() if key != axis]
-        length = [] if item["task"] == "train" else [f"{tokens(item['length'])} tokens"]
+        others = _said({key: value for key, value in item["values"].items() if key != axis})
+        length = [] if item["task"] == "train" or not axis else [f"{tokens(item['length'])} tokens"]
         lines.setdefault(", ".join([*length, *others]) or item["metric"], []).append(item)
     return tuple(
         Series(label, f"series other-{place % _STYLES}", tuple(_point(item, axis) for item in items))
@@ -69,8 +86,14 @@ def _series(members: Sequence[dict[str, Any]], axis: str) -> tuple[Series, ...]:
     )
 
 
-def _point(item: dict[str, Any], axis: str) -> Point:
-    note = f"{item['values']}: {number(item['mean'])} {_interval(item)}, {item['runs']} runs"
+def _said(values: dict[str, Any]) -> list[str]:
+    return [f"{key.rpartition('.')[2]} {value}" for key, value in values.items()]
+
+
+def _point(item: dict[str, Any], axis: str | None) -> Point:
+    runs = f"{item['runs']} run{'s' if item['runs'] > 1 else ''}"
+    where = [*_said(item["values"]), f"{tokens(item['length'])} tokens"]
+    note = f"{', '.join(where)}: {number(item['mean'])} {_interval(item)}, {runs}"
     return Point(float(_x(item, axis)), item["mean"], item["low"], item["high"], note)
 
 
