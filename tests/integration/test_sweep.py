@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from ctxkit.sweep import parse_all, points
+from ctxkit.train import run
 from tests.integration.micro import RECIPE
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
@@ -69,3 +73,28 @@ def test_what_is_swept_need_not_be_stated(tmp_path: Path) -> None:
     alone = sweep(recipe, tmp_path / "sweep", "--list")
     assert alone.returncode == 2
     assert "or state train.max_length" in alone.stderr
+
+
+LORA = "adapter: {r: 4, lora_alpha: 8, target_modules: [q_proj, v_proj]}\n"
+
+
+def test_every_point_starts_from_the_same_adapter(tmp_path: Path) -> None:
+    """With a learning rate of 0 each point ends with the very adapter that it began with, whatever its rows."""
+    start, recipe = tmp_path / "start.yaml", tmp_path / "sweep.yaml"
+    text = ONE[: ONE.index("evals:")] + ONE[ONE.index("stages:") :]
+    start.write_text(text + f"  - name: warm\n    {LORA}    train: {{max_steps: 2}}\n" + DATA.replace("\n", "\n    "))
+    made = run(start, tmp_path / "made").path / "stages"
+    training = text[text.index("train:\n") : text.index("stages:")].replace("1.0e-2", "0.0")
+    model = f"model: {{name_or_path: {made}/base/model, adapter_name_or_path: {made}/warm/model}}\n"
+    recipe.write_text(f"name: swept\n{model}{LORA}{training}  max_steps: 2\n{DATA.replace(', length: 32}', '}')}")
+    trained = load_file(made / "warm/model/adapter_model.safetensors")
+    for point in points(parse_all(["train.max_length=16,32"])):
+        directory = run(recipe, tmp_path / point.name, point.sets).path
+        ended = load_file(directory / "stages/swept/model/adapter_model.safetensors")
+        assert all(torch.equal(ended[name], trained[name]) for name in trained)
+        assert (
+            json.loads((directory / "run.json").read_text())["stages"][0]["length"] == point.values["train.max_length"]
+        )
+
+
+DATA = "data: {sources: [{kind: repeats, documents: 64, length: 31}], chunker: {kind: overlap, length: 32}}\n"
