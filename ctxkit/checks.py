@@ -413,12 +413,27 @@ def _uneven(located: Located, stage: Stage) -> Iterator[Fault]:
 
 
 _ONE_LENGTH = "leave one of them out, and it follows from the other: this one, or train.max_length"
+
+
+def _nothing_merged(located: Located, stage: Stage) -> Iterator[Fault]:
+    own = located.own[stage.name].child("parent_adapter")
+    recipe = located.recipe
+    if own and stage.parent_adapter == "merge" and recipe.weights(recipe.parent(stage)).adapter is None:
+        message = f"stage {stage.name} starts from weights without an adapter, so there is nothing to merge"
+        yield located.fault(stage.name, ("parent_adapter",), message, "leave it out")
+
+
 _LEAST = {
     **dict.fromkeys(("per_device_train_batch_size", "gradient_accumulation_steps"), 1),
     **dict.fromkeys(("seed", "data_seed", "learning_rate", "weight_decay", "dataloader_num_workers"), 0),
 }
 """The least value of a field whose mistakes TRL would only find in the middle of a step."""
-_NOTES: tuple[Callable[[Located, Stage], Iterator[Fault]], ...] = (_unscaled, _undone, _uneven)
+_NOTES: tuple[Callable[[Located, Stage], Iterator[Fault]], ...] = (
+    _unscaled,
+    _undone,
+    _uneven,
+    _nothing_merged,
+)
 _BESIDE_CURRICULA: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train_sampling_strategy": (lambda _: True, "the curriculum decides on the order of the rows"),
     "ignore_data_skip": (bool, "a stage that was interrupted would begin its phases again"),

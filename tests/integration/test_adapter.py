@@ -11,10 +11,11 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from ctxkit.checks import warnings
 from ctxkit.errors import RecipeError
 from ctxkit.rundir import read_json
 from ctxkit.train import run
-from tests.conftest import Faults
+from tests.conftest import Faults, Load
 from tests.integration.micro import RECIPE, losses, weights
 
 pytestmark = pytest.mark.torch
@@ -183,6 +184,14 @@ def test_merge_and_begin_a_new_one(tmp_path: Path) -> None:
     made.stage_record("yarn").unlink()
     again = _adapter_weights(run(tmp_path / "micro.yaml", tmp_path / "run", sets).model("yarn"))
     assert all(torch.equal(again[name], tensor) for name, tensor in before.items())
+
+
+def test_nothing_to_merge_is_said(load: Load, minimal: str) -> None:
+    """A stage that merges where there is no adapter before it may have meant another stage."""
+    located = load(minimal + "stages: [{name: a}, {name: b, adapter: {r: 8}, parent_adapter: merge}]\n")
+    assert [note.dotted for note in warnings(located)] == ["stages.b.parent_adapter"]
+    again = load(minimal + "stages: [{name: a, adapter: {r: 4}}, {name: b, adapter: {r: 8}, parent_adapter: merge}]\n")
+    assert warnings(again) == []
 
 
 def test_faults_of_chains(faults: Faults, minimal: str) -> None:
