@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
 
 from ctxkit.errors import DataError
 from ctxkit.spec import Context, Document, EvalReport
@@ -198,14 +198,21 @@ def test_check_finds_a_length_that_holds_no_step() -> None:
     options.model_copy(update={"lengths": (20, 64)}).check(Context(tokenizer=TOKENIZER))
 
 
-def test_greedy_is_that_of_transformers() -> None:
+LLAMA = LlamaConfig(
+    vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.5, eos_token_id=None, bos_token_id=None,
+)  # fmt: skip
+GPT2 = GPT2Config(
+    vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.5, eos_token_id=None,
+    bos_token_id=None,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [LLAMA, GPT2], ids=["rotary positions", "learned positions"])
+def test_greedy_is_that_of_transformers(config: Any) -> None:
     """Prompts of different lengths in one batch continue as each does alone by `generate`."""
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.5, eos_token_id=None, bos_token_id=None,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config).eval()
+    model = AutoModelForCausalLM.from_config(config).eval()
     prompts = [torch.randint(0, 64, (count,)).tolist() for count in (3, 11, 7)]
     with torch.no_grad():
         found = generated(model, prompts, 12, lambda _row: False)
