@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -32,6 +32,7 @@ from ctxkit.train.disk import preflight
 from ctxkit.train.evaluate import evaluate, load_saved, on_device
 from ctxkit.train.fit import fit
 from ctxkit.train.head import with_head_bias
+from ctxkit.train.layout import own_layout
 from ctxkit.train.model import fit_embeddings, refusal, request_model
 from ctxkit.train.parameters import count_parameters
 from ctxkit.train.positions import WithPositions
@@ -43,6 +44,9 @@ from ctxkit.train.signals import StopSignal
 from ctxkit.train.start import StartAdapter
 from ctxkit.train.tokenizer import added_tokens
 from ctxkit.train.trainer import quiet, sft_config
+
+Ready: TypeAlias = tuple[str, Prepared]
+"""The key of a stage's data, and its rows."""
 
 
 @dataclass(frozen=True)
@@ -79,20 +83,12 @@ class Run:
 def run_stage(run: Run, stage: Stage) -> None:
     """Train and evaluate one stage, or what of it is not finished."""
     directory, context, recipe = run.directory, replace(run.context, seed=seed(stage)), run.located.recipe
+    ready: Ready | None = None
     if launch.rank() == 0 and stage is _first_ancestor(recipe) and recipe.model.name_or_path:
         if stage.trains:
-            prepare_stage(stage, directory, context)  # first, because mistakes in data are found in it
+            ready = prepare_stage(stage, directory, context)  # first, because mistakes in data are found in it
         _measure_model(run)
-    if record := read_json(directory.stage_record(stage.name)):
-        say(f"stage {stage.name}: already {'trained' if stage.trains else 'made'}")
-        if launch.rank() == 0 and stage.trains:
-            directory.record_data(stage.name, record["data"])
-    elif not stage.trains:
-        if launch.rank() == 0:
-            _make_untrained(run, stage, context)
-    else:
-        _train(run, stage, context)
-        gc.collect()
+    _make(run, stage, context, ready)
     finished = directory.stage(stage.name) / "finished"
     if launch.rank() != 0:
         wait_for(finished)
@@ -111,6 +107,22 @@ def run_stage(run: Run, stage: Stage) -> None:
         event = StageFinished(directory.path, stage.name, directory.model(stage.name), reports)
         run.host.tell("ctxkit_stage_finished", event=event)
         finished.touch()
+
+
+def _make(run: Run, stage: Stage, context: Context, ready: Ready | None) -> None:
+    """Train a stage, or only scale and save its model where it takes no step; not again what is there."""
+    record = read_json(run.directory.stage_record(stage.name))
+    if record:
+        say(f"stage {stage.name}: already {'trained' if stage.trains else 'made'}")
+    if not stage.trains:
+        if launch.rank() == 0 and not record:
+            _make_untrained(run, stage, context)
+    elif not record:
+        with own_layout():
+            _train(run, stage, context, ready)
+        gc.collect()
+    elif launch.rank() == 0:
+        run.directory.record_data(stage.name, record["data"])
 
 
 def _first_ancestor(recipe: Recipe) -> Stage:
@@ -176,12 +188,12 @@ def _make_untrained(run: Run, stage: Stage, context: Context) -> None:
     write_json(run.directory.stage_record(stage.name), record)
 
 
-def _train(run: Run, stage: Stage, context: Context) -> None:
+def _train(run: Run, stage: Stage, context: Context, ready: Ready | None) -> None:
     """Train one stage and save its model."""
     output = run.directory.stage(stage.name) / "checkpoints"
     # First, because DeepSpeed ZeRO-3 must be known before weights load.
     args = sft_config(run.located, stage, output)
-    key, prepared = _prepared(run, stage, context)
+    key, prepared = ready or _prepared(run, stage, context)
     served = schedule(stage, prepared.train, args, context) if stage.curriculum else None
     trainer = _trainer(run, stage, context, args, prepared, served)
     if stage.data.skips:
@@ -203,7 +215,7 @@ def _train(run: Run, stage: Stage, context: Context) -> None:
         write_json(run.directory.stage_record(stage.name), record)
 
 
-def _prepared(run: Run, stage: Stage, context: Context) -> tuple[str, Prepared]:
+def _prepared(run: Run, stage: Stage, context: Context) -> Ready:
     """Return the key and the rows of a stage's data, prepared by the first process and read by the others."""
     directory = run.directory
     if launch.rank() == 0:
