@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -211,15 +212,27 @@ SECONDS_OUTSIDE = 1.0
 """What a run spends before and after it trains, about."""
 
 
-@pytest.mark.parametrize("moment", ["base/checkpoints/checkpoint-3", "grown/model"])
+class KilledError(BaseException):
+    """What no handler of errors catches."""
+
+
+@pytest.mark.parametrize("call", [15, 2 * 19 + 10], ids=["step 8", "step 5 of the second stage"])
 def test_logs_of_several_steps_are_those_of_a_run_that_was_not_killed(
-    moment: str, processes: Server, recipe: Path, tmp_path: Path, slowly: Path
+    call: int, recipe: Path, tmp_path: Path, slowly: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a log every 4 steps and a checkpoint every 3, each loss is the mean over the same steps."""
-    directory = tmp_path / "run"
-    when = (directory / "stages" / moment / ("ctxkit.json" if "checkpoint" in moment else "")).exists
-    processes.killed(processes.start(recipe, directory, SLOWLY), when)
-    assert_same(run(recipe, directory, SLOWLY).path, slowly)
+    step, calls = ScaledTrainer.training_step, itertools.count(1)
+
+    def killed(self: Any, *rest: Any) -> Any:
+        if next(calls) == call:
+            raise KilledError
+        return step(self, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ScaledTrainer, "training_step", killed)
+        with pytest.raises(KilledError):
+            run(recipe, tmp_path / "run", SLOWLY)
+    assert_same(run(recipe, tmp_path / "run", SLOWLY).path, slowly)
 
 
 SLOWLY = ("train.logging_steps=4", "train.save_steps=3", "train.save_total_limit=null")
