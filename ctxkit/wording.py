@@ -67,7 +67,9 @@ def _message(model: type[Section], tree: Node, details: ErrorDetails, registry: 
     return (f"{message}, got {said(details['input'])}" if scalar else message), ""
 
 
-_FOLLOWS: dict[tuple[str | int, ...], str] = {("chunker", "length"): "or state train.max_length, from which it then follows"}
+_FOLLOWS: dict[tuple[str | int, ...], str] = {
+    ("chunker", "length"): "or state train.max_length, from which it then follows"
+}
 """What else may be stated in the place of a key, by the last words of its path."""
 _NEEDED = {
     **dict.fromkeys(("model_type", "dict_type", "mapping_type"), "a mapping of keys to values"),
