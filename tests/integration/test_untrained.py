@@ -29,12 +29,14 @@ ZERO_SHOT = RECIPE.replace("  - name: control", "  - name: unused").split("  - n
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a run whose second stage takes no step."""
     folder = tmp_path_factory.mktemp("untrained")
     (folder / "recipe.yaml").write_text(ZERO_SHOT, encoding="utf-8")
     return run(folder / "recipe.yaml", folder / "run").path
 
 
 def test_its_model_is_the_one_before_with_the_scaling_of_transformers(run_dir: Path) -> None:
+    """Its logits are those of the base under transformers' own YaRN."""
     base = run_dir / "stages" / "base" / "model"
     config = AutoConfig.from_pretrained(base)
     theta = config.rope_parameters["rope_theta"]
@@ -50,6 +52,7 @@ def test_its_model_is_the_one_before_with_the_scaling_of_transformers(run_dir: P
 
 
 def test_it_is_measured_and_reads_no_data(run_dir: Path) -> None:
+    """Its record says no steps, its evals are there, its source does not even exist."""
     record = json.loads((run_dir / "stages" / "zero_shot" / "stage.json").read_text(encoding="utf-8"))
     assert (record["from"], record["steps"], record["tokens"]) == ("base", 0, 0)
     assert record["rope"] == {"kind": "yarn", "factor": 2.0, "window": 64}
@@ -61,11 +64,13 @@ def test_it_is_measured_and_reads_no_data(run_dir: Path) -> None:
 
 
 def test_the_next_stage_starts_from_it(run_dir: Path) -> None:
+    """A stage after it trains its weights."""
     record = json.loads((run_dir / "stages" / "trained" / "stage.json").read_text(encoding="utf-8"))
     assert (record["from"], record["steps"]) == ("zero_shot", 2)
 
 
 def test_it_has_no_optimizer_to_carry_on(faults: Callable[..., tuple[Fault, ...]]) -> None:
+    """Carrying on from it is refused."""
     found = faults(ZERO_SHOT + "    optimizer: carry\n")
     assert [fault.path for fault in found] == [("stages", "trained", "optimizer")]
     assert "takes no step" in found[0].message
