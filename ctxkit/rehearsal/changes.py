@@ -123,7 +123,7 @@ def _lengths(recipe: Recipe, halved: int) -> Iterator[Change]:
 
 def _stage(stage: Stage, path: Path_, found: Found) -> Iterator[Change]:
     steps = stage.curriculum is None or not stage.curriculum.counts_steps()
-    for key, (new, why) in toy_train(stage.train, found.halved, steps=steps).items():
+    for key, (new, why) in toy_train(stage.train, steps=steps).items():
         yield Change((*path, "train", key), new, why)
     for key, new in (stage.curriculum.rehearsed() if stage.curriculum else {}).items():
         yield Change((*path, "curriculum", *key.split(".")), new, "few rows need not have every length")

@@ -25,15 +25,13 @@ CPU_OPTIMIZERS = ("adamw_torch", "adafactor", "sgd", "rmsprop", "adagrad", "stab
 """How the names of the optimizers begin that need no GPU."""
 
 
-def toy_train(train: Mapping[str, Any], halved: int, *, steps: bool) -> dict[str, tuple[Any, str]]:
+def toy_train(train: Mapping[str, Any], *, steps: bool) -> dict[str, tuple[Any, str]]:
     """Return what changes in a `train` section, each key with its new value and the reason.
 
     `steps` says whether the section decides how long is trained; a curriculum may instead.
     """
-    found = {**_few_steps(train, steps=steps), **_small_batches(train), **_on_cpu(train)}
-    if isinstance(train.get("max_length"), int):
-        found["max_length"] = (max(train["max_length"] >> halved, 2), "lengths shrink alike")
-    return found
+    rows = {"max_length": (None, "it follows from the rows, which shrink")} if "max_length" in train else {}
+    return {**_few_steps(train, steps=steps), **_small_batches(train), **_on_cpu(train), **rows}
 
 
 def _few_steps(train: Mapping[str, Any], *, steps: bool) -> dict[str, tuple[Any, str]]:
