@@ -255,9 +255,9 @@ class RepeatsOptions(SourceOptions):
     """How many to make."""
     length: Annotated[PositiveInt, Characters()]
     """Characters of each document."""
-    min_period: PositiveInt = 4
+    min_period: Annotated[PositiveInt, Characters()] = 4
     """Characters of the shortest segment."""
-    max_period: PositiveInt = 16
+    max_period: Annotated[PositiveInt, Characters()] = 16
     """Characters of the longest segment."""
 
     @model_validator(mode="after")

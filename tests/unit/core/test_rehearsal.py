@@ -56,6 +56,13 @@ def test_lengths_keep_their_ratios(load: Load, registry: Registry, host: Host) -
     assert "max_length" not in stage.train
 
 
+def test_periods_shrink_as_their_documents_do(load: Load, registry: Registry, host: Host) -> None:
+    """Documents of 300 characters become as short as their segments were long, and still hold whole segments."""
+    text = LONG.replace('{kind: files, paths: ["*.txt"]}', "{kind: repeats, documents: 9, length: 300}")
+    (source,) = small(load, registry, host, text)[0].recipe.stages[0].data.sources
+    assert (source.length, source.min_period, source.max_period) == (300 // 32, 1, 1)
+
+
 def test_training_is_short_and_on_the_cpu(load: Load, registry: Registry, host: Host) -> None:
     """A few steps of few rows; what needs a GPU is left out."""
     recipe = small(load, registry, host)[0].recipe
