@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from transformers.trainer_pt_utils import safe_globals
 
-from ctxkit.rundir import read_json, write_json
+from ctxkit.rundir import read_json, read_sealed, write_sealed
 from ctxkit.train.tokens import prefix_digest
 
 SEAL = "ctxkit.json"
@@ -28,7 +28,7 @@ def seal(checkpoint: Path, step: int) -> None:
     """Write the size and the hash of every file of a finished checkpoint."""
     inside = (file for file in sorted(checkpoint.rglob("*")) if file.is_file() and file.name != SEAL)
     files = {str(file.relative_to(checkpoint)): _sealed(file) for file in inside}
-    write_json(checkpoint / SEAL, {"step": step, "files": files})
+    write_sealed(checkpoint / SEAL, {"step": step, "files": files})
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
@@ -62,9 +62,11 @@ def numbered(folder: Path) -> list[Path]:
 
 def broken(checkpoint: Path) -> str:
     """Return why a checkpoint cannot be resumed, or an empty string; every byte of it is read."""
-    files = read_json(checkpoint / SEAL).get("files")
-    if not files:
+    if not (checkpoint / SEAL).exists():
         return "it was interrupted while it was written"
+    files = _files(checkpoint / SEAL)
+    if not files:
+        return "its seal is damaged"
     if (checkpoint / INCOMPLETE).exists():
         return f"{INCOMPLETE} lies in it"
     changed = (said for name, sealed in files.items() if (said := _changed(checkpoint / name, sealed)))
@@ -74,6 +76,25 @@ def broken(checkpoint: Path) -> str:
 def _sealed(file: Path) -> dict[str, Any]:
     size = file.stat().st_size
     return {"bytes": size, "xxh3_128": prefix_digest(file, size)}
+
+
+def _files(file: Path) -> dict[str, Any]:
+    """Return what a seal says of each file of its checkpoint, or nothing where the seal is damaged."""
+    if not file.is_file():
+        return {}
+    seal = read_json(file)
+    if "seal" in seal:
+        seal = read_sealed(file)
+    # The seals of older versions have no hash of themselves: what a changed byte made of their keys and values shows.
+    files = seal.get("files") if seal.keys() == {"step", "files"} else None
+    return files if isinstance(files, dict) and all(map(_is_entry, files.values())) else {}
+
+
+def _is_entry(sealed: Any) -> bool:
+    """Return whether a value of a seal is a size and a hash, or, as in the first seals, a size alone."""
+    if not isinstance(sealed, dict):
+        return type(sealed) is int
+    return {key: type(value) for key, value in sealed.items()} == {"bytes": int, "xxh3_128": str}
 
 
 def _changed(file: Path, sealed: dict[str, Any] | int) -> str:
