@@ -86,13 +86,15 @@ class Forecast:
         """Return the first series whose history fills the longest length.
 
         Raises:
-            DataError: a document is no series, its scale knows what is asked for, or there are too few.
+            DataError: a document is no series, its scale knows what is asked for, one is unlike the first, or there
+                are too few.
         """
         text, found, read = Text(tokenizer), [], 0
         for document in self.documents:
             series, read = Series.of(document, text, self.horizon), read + 1
             if series.history_tokens >= max(self.lengths):
                 found.append(series)
+                series.check_like(found[0])
             if len(found) == self.trajectories:
                 return found
         raise DataError(

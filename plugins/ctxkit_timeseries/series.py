@@ -90,20 +90,34 @@ class Series:
         """Read a document whose last `horizon` steps are to be forecast.
 
         Raises:
-            DataError: it holds no series, or its scale knows some of these steps.
+            DataError: it holds no series, its metadata does not go with it, or its scale knows some of these steps.
         """
         steps, form = document.text.split(STEPS), Form.of(document.text)
         values = form.read(document.text)
         if not len(values) or len(values) < len(steps) - 1 or steps[-1].strip():
             said = f"forecast: {document.id!r} holds no series: its step {len(values) + 1} is no numbers"
             raise DataError(said, "a series is steps such as `0.25,1.50;`, all with as many values and decimals")
-        scaled, known = int(document.metadata.get("scale_points", 0)), len(values) - horizon
-        if scaled > known:
+        scaled, known = _scaled(document), len(values) - horizon
+        if scaled > max(known, 0):  # a series that is too short is said to be that
             said = f"forecast: the scale of {document.id!r} knows its first {scaled} of {len(values)} steps"
             raise DataError(f"{said}, and the last {horizon} are to be forecast", "lower its `scale_points`")
-        named = str(document.metadata.get("variables", ""))
-        names = named.split(",") if named else [str(place) for place in range(form.variables)]
-        return cls(document.id, tuple(step + STEPS for step in steps[:-1]), values, known, form, tuple(names), text)
+        names = _names(document, form.variables)
+        return cls(document.id, tuple(step + STEPS for step in steps[:-1]), values, known, form, names, text)
+
+    def check_like(self, first: Series) -> None:
+        """Refuse a series that cannot be averaged with the first one.
+
+        Raises:
+            DataError: it has other variables, or other decimals.
+        """
+        for what, own, its in (
+            ("values a step", self.form.variables, first.form.variables),
+            ("decimals", self.form.decimals, first.form.decimals),
+            ("variables", ",".join(self.names), ",".join(first.names)),
+        ):
+            if own != its:
+                said = f"forecast: {self.id!r} has {what}: {own}; {first.id!r}, with which it is averaged: {its}"
+                raise DataError(said, "give the eval series of one kind, and those of another an eval of their own")
 
     @property
     def history_tokens(self) -> int:
@@ -130,3 +144,32 @@ class Series:
     @cached_property
     def _longest_step(self) -> int:
         return max(len(self.text.prompt(step)) for step in self.steps)
+
+
+def _scaled(document: Document) -> int:
+    """Return how many steps the scale of a series knows, by its metadata; 0 where that says nothing.
+
+    Raises:
+        DataError: it is no whole number.
+    """
+    stated = document.metadata.get("scale_points", 0)
+    if isinstance(stated, bool) or not isinstance(stated, int) or stated < 0:
+        said = f"forecast: `scale_points` of {document.id!r} is {stated!r}, and no number of steps"
+        raise DataError(said, "state how many steps at the front its scale knows; or leave it out, where it knows none")
+    return stated
+
+
+def _names(document: Document, count: int) -> tuple[str, ...]:
+    """Return the names of the variables of a series, by its metadata; their numbers where that says nothing.
+
+    Raises:
+        DataError: there are more or fewer than the values of a step, or one of them is empty or twice there.
+    """
+    stated = document.metadata.get("variables", "")
+    if stated == "":
+        return tuple(str(place) for place in range(count))
+    names = tuple(name.strip() for name in stated.split(",")) if isinstance(stated, str) else ()
+    if len(names) != count or len(set(names)) < count or "" in names:
+        said = f"forecast: `variables` of {document.id!r} is {stated!r}, and its steps have {count} values"
+        raise DataError(said, "name each value once, such as `prey,predator`; or leave it out: they are numbered then")
+    return names

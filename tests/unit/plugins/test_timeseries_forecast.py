@@ -76,7 +76,7 @@ def measured(report: EvalReport, length: int) -> dict[str, float]:
 HISTORY = "1.00,2.00;3.00,4.00;" * 3
 SERIES = [
     Document(f"{HISTORY}5.00,6.00;7.00,8.00;", "one", metadata={"variables": "prey,predator"}),
-    Document(f"{HISTORY}1.00,1.00;1.00,1.00;", "two"),
+    Document(f"{HISTORY}1.00,1.00;1.00,1.00;", "two", metadata={"variables": "prey,predator"}),
 ]
 
 
@@ -180,6 +180,7 @@ def test_model_may_write_no_more_than_it_needs() -> None:
         ),
         (SERIES[:1], r"of 1 series, 1 have 40 tokens before their last 2 steps, and 2 are needed"),
         ([Document("1.00,2.00;" * 4, "short")] * 3, "of 3 series, 0 have 40 tokens"),
+        ([Document("1.00,2.00;", "shorter than the horizon")] * 3, "of 3 series, 0 have 40 tokens"),
     ],
     ids=lambda value: value[0].id if isinstance(value, list) else "",
 )
@@ -187,6 +188,48 @@ def test_series_that_cannot_be_forecast(documents: list[Document], said: str) ->
     """What is wrong is said, with the document."""
     with pytest.raises(DataError, match=said):
         forecast(documents).chosen(TOKENIZER)
+
+
+def named(name: str, **metadata: Any) -> Document:
+    """Return a series of two variables with this metadata."""
+    return Document(SERIES[0].text, name, metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("documents", "said"),
+    [
+        ([named("odd", variables="a,b,c")], "`variables` of 'odd' is 'a,b,c', and its steps have 2 values"),
+        ([named("odd", variables="a")], "`variables` of 'odd' is 'a'"),
+        ([named("odd", variables="a, a")], "`variables` of 'odd' is 'a, a'"),
+        ([named("odd", variables="a,")], "`variables` of 'odd' is 'a,'"),
+        ([named("odd", variables=None)], "`variables` of 'odd' is None"),
+        ([named("odd", scale_points="abc")], "`scale_points` of 'odd' is 'abc', and no number of steps"),
+        ([named("odd", scale_points=None)], "`scale_points` of 'odd' is None"),
+        ([named("odd", scale_points=1.5)], "`scale_points` of 'odd' is 1.5"),
+        ([named("odd", scale_points=-1)], "`scale_points` of 'odd' is -1"),
+        (
+            [named("one", variables="prey,predator"), named("odd", variables="predator,prey")],
+            "'odd' has variables: predator,prey; 'one', with which it is averaged: prey,predator",
+        ),
+        (
+            [named("one"), Document("1.00,2.00,3.00;" * 8, "odd")],
+            "'odd' has values a step: 3; 'one', with which it is averaged: 2",
+        ),
+        ([named("one"), Document("1.000,2.000;" * 8, "odd")], "'odd' has decimals: 3; 'one', .*: 2"),
+    ],
+)
+def test_series_that_do_not_go_together_are_found_by_the_check(documents: list[Document], said: str) -> None:
+    """Before anything is trained: they would be averaged under one name, or break the eval at the end."""
+    with pytest.raises(DataError, match=said):
+        forecast(documents).chosen(TOKENIZER)
+
+
+def test_names_may_have_blanks_between_and_numbers_do_for_none() -> None:
+    """Metadata that says nothing is as good as none."""
+    (series,) = forecast([named("one", variables="a, b", scale_points=0)], trajectories=1).chosen(TOKENIZER)
+    assert series.names == ("a", "b")
+    (series,) = forecast([named("one", variables="")], trajectories=1).chosen(TOKENIZER)
+    assert series.names == ("0", "1")
 
 
 def test_check_finds_a_length_that_holds_no_step() -> None:
