@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctxkit.errors import DataError
 from ctxkit.spec import Document
 from ctxkit_timeseries.dynamics import Rates, solve
 from ctxkit_timeseries.encoding import Scale, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -74,8 +76,13 @@ class Trajectories:
     writing: Writing
 
     def __iter__(self) -> Iterator[Document]:
-        """Yield the documents."""
+        """Yield the documents.
+
+        Raises:
+            DataError: the solver's steps are too long, or the noise is beyond all numbers.
+        """
         indices = self.indices()
+        self._check_exact(indices[:TOGETHER])
         for start in range(0, len(indices), TOGETHER):
             block = indices[start : start + TOGETHER]
             for index, values in zip(block, self.values(block), strict=True):
@@ -88,18 +95,57 @@ class Trajectories:
         return [turn + turn // (HELD_OUT - 1) for turn in range(self.count)]
 
     def values(self, indices: list[int]) -> NDArray[np.float64]:
-        """Return what is observed of the systems of some indices, shape (systems, points, 2)."""
-        generators = [np.random.default_rng((self.seed, index)) for index in indices]
-        bounds = np.array([getattr(self.ranges, name) for name in Ranges.__dataclass_fields__])
-        drawn = np.stack([generator.uniform(bounds[:, 0], bounds[:, 1]) for generator in generators])
-        rates = Rates(*drawn[:, :4].T)
-        seen = self.observation
-        true = solve(rates, drawn[:, 4:], seen.points, seen.interval, seen.substeps)
+        """Return what is observed of the systems of some indices, shape (systems, points, 2).
+
+        Raises:
+            DataError: some of it is no finite number.
+        """
+        generators, seen = self._generators(indices), self.observation
+        true = self._solved(generators, seen.substeps)
         if not seen.noise:
             return true
         disturbed = [generator.normal(0.0, seen.noise, true.shape[1:]) for generator in generators]
-        noisy: NDArray[np.float64] = true * np.exp(np.stack(disturbed))
+        with np.errstate(over="ignore", invalid="ignore"):
+            noisy: NDArray[np.float64] = true * np.exp(np.stack(disturbed))
+        if not np.isfinite(noisy).all():
+            raise DataError(f"lotka_volterra: noise of {seen.noise} makes numbers beyond all bounds", "lower `noise`")
         return noisy
+
+    def _generators(self, indices: Sequence[int]) -> list[np.random.Generator]:
+        return [np.random.default_rng((self.seed, index)) for index in indices]
+
+    def _solved(self, generators: Sequence[np.random.Generator], substeps: int) -> NDArray[np.float64]:
+        """Return what is true of the systems that generators draw, shape (systems, points, 2)."""
+        bounds = np.array([getattr(self.ranges, name) for name in Ranges.__dataclass_fields__])
+        drawn = np.stack([generator.uniform(bounds[:, 0], bounds[:, 1]) for generator in generators])
+        seen = self.observation
+        with np.errstate(over="ignore", invalid="ignore"):
+            true = solve(Rates(*drawn[:, :4].T), drawn[:, 4:], seen.points, seen.interval, substeps)
+        if not np.isfinite(true).all():
+            said = (
+                f"lotka_volterra: with {seen.substeps} substeps in an interval of {seen.interval} the solver diverges"
+            )
+            raise DataError(said, f"raise `substeps`, such as to {2 * seen.substeps}; or lower `interval` or the rates")
+        return true
+
+    def _check_exact(self, indices: Sequence[int]) -> None:
+        """Compare what is solved with what half the step gives: they must be the same to half of the last decimal.
+
+        Raises:
+            DataError: they are not.
+        """
+        seen, how = self.observation, self.writing
+        once, twice = (self._solved(self._generators(indices), times * seen.substeps) for times in (1, 2))
+        scales = [Scale.of(values[: how.scale_points], how.quantile, how.offset) for values in twice]
+        off = max(
+            float(np.abs(scale(one) - scale(two)).max()) for scale, one, two in zip(scales, once, twice, strict=True)
+        )
+        allowed = 0.5 * 10.0**-how.decimals
+        if off > allowed:
+            # The method is of fourth order: what is off falls with the fourth power of the step.
+            more = max(math.ceil(seen.substeps * (off / allowed) ** 0.25), 2 * seen.substeps)
+            said = f"lotka_volterra: {seen.substeps} substeps in an interval of {seen.interval} are off by {off:.2g}"
+            raise DataError(f"{said}, and {how.decimals} decimals are written", f"raise `substeps`, such as to {more}")
 
     def _document(self, index: int, values: NDArray[np.float64]) -> Document:
         how = self.writing

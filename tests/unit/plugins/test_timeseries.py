@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from ctxkit.errors import DataError
 from ctxkit.spec import Context
 from ctxkit_timeseries.baselines import cycle, last_cycle, persistence
 from ctxkit_timeseries.dynamics import Rates, solve
@@ -81,6 +82,37 @@ def test_documents_follow_the_family_and_not_the_training() -> None:
     assert not source().uses_seed()
     other = {document.text for document in source(family_seed=1).build(Context())}
     assert not other & set(first)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"interval": 2.0, "substeps": 1}, "(?s)diverges.*raise `substeps`, such as to 2"),
+        ({"growth": [5, 6], "interval": 2.0, "substeps": 1}, "diverges"),
+        ({"interval": 1.0, "substeps": 1}, "(?s)are off by .*2 decimals.*raise `substeps`"),
+        ({"interval": 1.0, "substeps": 2}, "are off by"),
+        ({"substeps": 2, "precision": 6}, "are off by .* 6 decimals"),
+        ({"noise": 400.0}, "(?s)noise of 400.0 .*lower `noise`"),
+    ],
+)
+def test_a_solver_that_is_off_is_refused(options: dict[str, Any], said: str) -> None:
+    """Steps that are too long diverge, or are wrong in what is written; noise may be beyond all numbers."""
+    with pytest.raises(DataError, match=said):
+        list(source(trajectories=300, **options).build(Context()))
+
+
+def test_a_solver_that_is_said_to_do_is_right() -> None:
+    """With the substeps that the refusal proposes, everything written is that of 200 of them, to the last decimal."""
+    options: dict[str, Any] = {"trajectories": 40, "interval": 1.0, "scale_quantile": 1.0}
+    with pytest.raises(DataError, match="substeps") as refused:
+        list(source(**options, substeps=2).build(Context()))
+    proposed = int(str(refused.value).rpartition(" ")[2])
+    texts = (
+        [document.text for document in source(**options, substeps=count).build(Context())] for count in (proposed, 200)
+    )
+    for found, exact in zip(*texts, strict=True):
+        form = Form.of(exact)
+        assert np.abs(form.read(found) - form.read(exact)).max() < 0.011
 
 
 def test_noise_is_that_of_the_logarithm() -> None:
