@@ -201,7 +201,6 @@ def _rates(located: Located) -> Iterator[Fault]:
 
 def _lengths(located: Located) -> Iterator[Fault]:
     for stage in located.recipe.stages:
-        length = stage.data.sequence_length
         row = stage.data.row_length
         stated = stage.train.get("max_length", row)
         if isinstance(stated, int) and row != stated:
@@ -209,15 +208,23 @@ def _lengths(located: Located) -> Iterator[Fault]:
             yield located.fault(stage.name, _longest(stage, row), message, _ONE_LENGTH)
         original = original_window(located)
         rope = located.recipe.rope(stage)
-        window = rope.window(original) if rope is not None and original else None
+        window = (rope.target_length or (rope.window(original) if original else None)) if rope is not None else None
         if stage.rope is not None and window is not None and original and window < original:
             message = f"the target window of {window} tokens is shorter than the original one of {original} tokens"
             yield located.fault(stage.name, ("rope", "target_length"), message, "raise it, or leave `rope` out")
-        elif window is not None and length > window:
-            message = f"chunks of up to {length} tokens exceed the extended window of {window} tokens"
-            aim = "target_length" if rope and rope.target_length else "factor"
-            cure = f"raise rope.{aim}" if stage.rope else "add `rope`: the scaling of a stage before it holds here"
-            yield located.fault(stage.name, _longest(stage, length), message, f"shorten them, or {cure}")
+        elif window is not None:
+            yield from beyond(located, stage, window)
+
+
+def beyond(located: Located, stage: Stage, window: int) -> Iterator[Fault]:
+    """Yield what is wrong with rows that are longer than an extended window, in tokens."""
+    length, rope = stage.data.sequence_length, located.recipe.rope(stage)
+    meant = rope is None and "rope" in located.stages[stage.name].value  # `rope: null`, beside an adapter that has one
+    if stage.trains and length > window and not meant:
+        message = f"chunks of up to {length} tokens exceed the extended window of {window} tokens"
+        aim = "target_length" if rope and rope.target_length else "factor"
+        cure = f"raise rope.{aim}" if stage.rope else "add `rope`: the scaling of a stage before it holds here"
+        yield located.fault(stage.name, _longest(stage, length), message, f"shorten them, or {cure}")
 
 
 def _searches(located: Located) -> Iterator[Fault]:
@@ -370,7 +377,7 @@ def _steps_beside(located: Located, stage: Stage) -> Iterator[Fault]:
 
 
 def _unscaled(located: Located, stage: Stage) -> Iterator[Fault]:
-    if "rope" in located.stages[stage.name].value and stage.rope is None:
+    if not stage.trains or ("rope" in located.stages[stage.name].value and stage.rope is None):
         return  # `rope: null` says that it is meant
     if located.recipe.rope(stage) is not None or located.recipe.model.adapter_name_or_path:
         return  # an adapter that the recipe starts with may bring a scaling; the run says which
@@ -402,8 +409,8 @@ def _undone(located: Located, stage: Stage) -> Iterator[Fault]:
 
 
 def _uneven(located: Located, stage: Stage) -> Iterator[Fault]:
-    parent = located.recipe.parent(stage)
-    if parent is None or accumulation(located, stage) is None:
+    parent = located.recipe.trained_parent(stage)
+    if parent is None or not stage.trains or accumulation(located, stage) is None:
         return
     before, after = (tokens_per_step(located, each, 1) for each in (parent, stage))
     if before != after:
@@ -412,7 +419,7 @@ def _uneven(located: Located, stage: Stage) -> Iterator[Fault]:
         yield located.fault(stage.name, _longest(stage, stage.data.row_length), said, hint)
 
 
-_ONE_LENGTH = "leave one of them out, and it follows from the other: this one, or train.max_length"
+_ONE_LENGTH = "make both the same; where the data section states a length, train.max_length may be left out"
 
 
 def _nothing_merged(located: Located, stage: Stage) -> Iterator[Fault]:

@@ -29,6 +29,8 @@ from ctxkit.rundir import RunDirectory, read_json
 from ctxkit.schema import recipe_schema
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ctxkit.reading import Located
 
 PATIENCE_SECONDS = 10
@@ -207,6 +209,7 @@ def sweep(request: SweepRequest, part: tuple[int, int] | None, *, listed: bool) 
     made = tuple(sweeps.points(over))
     # A value that cannot be is found before the first run.
     recipes = [load(Path(request.recipe), registry, host, (*request.sets, *point.sets)) for point in made]
+    _check_distinct(made, recipes)
     pairs = zip(made, recipes, strict=True)
     others = frozenset(point.name for point, own in pairs if _holds_another(folder / point.name, own))
     swept = sweeps.Sweep(request.recipe, folder, made, request.sets, request.plugin_files, others)
@@ -218,6 +221,22 @@ def sweep(request: SweepRequest, part: tuple[int, int] | None, *, listed: bool) 
     if part is None:
         _tabulate(host, swept)
     return code
+
+
+def _check_distinct(made: Sequence[sweeps.Point], recipes: Sequence[Located]) -> None:
+    """Refuse a value that changes nothing: a table over it would show the same run as if it were several.
+
+    Raises:
+        CtxkitError: with exit code 2, and the first two points that are the same.
+    """
+    seen: dict[str, sweeps.Point] = {}
+    for point, own in zip(made, recipes, strict=True):
+        twin = seen.setdefault(json.dumps(identity.plain(own.recipe)), point)
+        if twin is not point:
+            keys = " and ".join(key for key, value in point.values.items() if value != twin.values[key])
+            message = f"the points {twin.name} and {point.name} are the same run: {keys} reaches no stage"
+            hint = "every stage states its own; sweep over that, such as stages.NAME.train.learning_rate"
+            raise CtxkitError(message, hint, exit_code=ExitCode.RECIPE)
 
 
 def _holds_another(folder: Path, located: Located) -> bool:

@@ -293,6 +293,13 @@ class Recipe(Head):
             return self.stages[index - 1] if index else None
         return next((other for other in self.stages[:index] if other.name == stage.from_), None)
 
+    def trained_parent(self, stage: Stage) -> Stage | None:
+        """Return the nearest stage before one that takes a step, or None where no stage before it does."""
+        parent = self.parent(stage)
+        while parent is not None and not parent.trains:
+            parent = self.parent(parent)
+        return parent
+
     def weights(self, stage: Stage | None) -> Weights:
         """Return what the model of a stage is put together from; for None, the model that the recipe starts with."""
         if stage is None:

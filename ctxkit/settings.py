@@ -54,7 +54,7 @@ def sft_settings(located: Located, stage: Stage) -> dict[str, Setting]:
         )
     steps = accumulation(located, stage)
     if steps is not None:
-        parent = located.recipe.parent(stage)
+        parent = located.recipe.trained_parent(stage)
         origin = f"follows from stage {parent.name if parent else ''}: the tokens of a step stay the same"
         stated[ACCUMULATION] = Setting(steps, origin)
     return {**added, **_logged(stage), **stated, **_served(stage)}
@@ -74,7 +74,7 @@ def factor(recipe: Recipe, stage: Stage) -> float | None:
 def rate_rule(value: object) -> Callable[[float], float] | None:
     """Return the learning rate by factor that a rule means, such as `2.0e-5 / sqrt(factor)`; None for no such rule."""
     match = _RULE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
+    if match is None or not math.isfinite(float(match["base"])):
         return None
     base, by = float(match["base"]), math.sqrt if match["root"] else float
     return lambda factor: base / by(factor)
@@ -94,7 +94,7 @@ def accumulation(located: Located, stage: Stage) -> int | None:
     None where the stage states a batch size or an accumulation itself, or nothing changes. Where no whole number keeps
     them, the next greater one.
     """
-    parent = located.recipe.parent(stage)
+    parent = located.recipe.trained_parent(stage)
     own = located.own[stage.name].child("train")
     if parent is None or (own and any(own.child(key) for key in (BATCH, ACCUMULATION))):
         return None

@@ -5,19 +5,22 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ctxkit.errors import CtxkitError, DataError
+from ctxkit.checks import beyond
+from ctxkit.errors import CtxkitError, DataError, RecipeError
 from ctxkit.identity import used
 from ctxkit.reading import Located
-from ctxkit.recipe import Recipe
+from ctxkit.recipe import Recipe, Stage
 from ctxkit.spec import Context, SourceOptions
 from ctxkit.train.adapter import lora_config
+from ctxkit.train.layout import own_layout
 from ctxkit.train.model import base_config, original_window
 from ctxkit.train.progress import say
+from ctxkit.train.rope import ExtendedRope, rope_in_force
 from ctxkit.train.start import check_shape, start_adapter
 from ctxkit.train.trainer import sft_config
 
@@ -35,13 +38,27 @@ def validate_deep(located: Located) -> None:
     if start is not None:
         check_shape(located, start)
     for stage in recipe.stages:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, own_layout():
             sft_config(located, stage, Path(folder))
         lora_config(located, stage)
         if stage.rope is not None:
             stage.rope.build(context)(copy.deepcopy(config).get_text_config())
+    brought = start.rope if start else None
+    check_windows(located, lambda stage: rope_in_force(recipe, stage, context, config, brought))
     check_sources(recipe, context)
     say("SFTConfig, the model's config and every source agree")
+
+
+def check_windows(located: Located, rope: Callable[[Stage], ExtendedRope | None]) -> None:
+    """Refuse rows beyond a window that only the config of the model, or of an adapter, could say.
+
+    Raises:
+        RecipeError: with every stage that has some.
+    """
+    windows = [(stage, found.window) for stage in located.recipe.stages if (found := rope(stage)) is not None]
+    faults = [fault for stage, window in windows for fault in beyond(located, stage, window)]
+    if faults:
+        raise RecipeError(faults)
 
 
 def check_sources(recipe: Recipe, context: Context) -> None:

@@ -19,8 +19,9 @@ from ctxkit.registry import collect
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed, tokens_per_step
 from ctxkit.spec import Context, RunFinished, RunStarted
-from ctxkit.train.deep import check_sources
+from ctxkit.train.deep import check_sources, check_windows
 from ctxkit.train.disk import full_disk_said
+from ctxkit.train.layout import own_layout
 from ctxkit.train.model import base_config, original_window
 from ctxkit.train.progress import say, track
 from ctxkit.train.signals import StopSignal
@@ -107,7 +108,8 @@ def _run_stages(
     recipe, first = located.recipe, located.recipe.stages[0]
     if launch.world_size() > 1:
         # Building it joins the processes, which must not wait for one another while the first one prepares.
-        sft_config(located, first, directory.stage(first.name) / "checkpoints")
+        with own_layout():
+            sft_config(located, first, directory.stage(first.name) / "checkpoints")
     context = Context(seed=seed(first), track=track)
     if launch.rank() != 0:
         wait_for(directory.tokenizer)
@@ -122,6 +124,7 @@ def _run_stages(
     if launch.rank() == 0:
         check_sources(recipe, context)
     shared = Run(located, host, directory, used, tokenizer, config, context, stop, start)
+    check_windows(located, lambda stage: shared.rope(stage, context))
     for stage in recipe.stages:
         run_stage(shared, stage)
         if launch.rank() == 0:

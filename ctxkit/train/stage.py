@@ -184,7 +184,7 @@ def _make_untrained(run: Run, stage: Stage, context: Context) -> None:
     model.save_pretrained(temporary)
     _tokenizer(run, rope).save_pretrained(temporary)
     _keep(temporary, model, run, stage)
-    record = {**_described(run, stage, context), "steps": 0, "tokens": 0, "seconds": 0.0}
+    record = {**_described(run, stage, context), "length": None, "steps": 0, "tokens": 0, "seconds": 0.0}
     write_json(run.directory.stage_record(stage.name), record)
 
 

@@ -82,6 +82,22 @@ def test_before_survives_a_stage_without_evals(pretrained: Path, tmp_path: Path)
     assert not list((directory.path / "evals").glob("control/*.json"))
 
 
+@pytest.mark.parametrize("rope", ["{kind: yarn, factor: 2}", "{kind: yarn, target_length: 64}"])
+def test_rows_beyond_a_window_that_only_the_config_says(rope: str, pretrained: Path, tmp_path: Path) -> None:
+    """The recipe names a factor and rows of 128 tokens; that the model has 32 is found out when it is read."""
+    from ctxkit.errors import RecipeError
+
+    text = EXTENSION.format(model=pretrained / "stages/base/model", kind="yarn")
+    recipe = tmp_path / "long.yaml"
+    recipe.write_text(text.replace("{kind: yarn, target_length: 128}", rope), encoding="utf-8")
+    with pytest.raises(RecipeError) as caught:
+        run(recipe, tmp_path / "run")
+    (fault,) = caught.value.faults
+    assert fault.path == ("data", "chunker", "length") or fault.path[-1] == "length"
+    assert "chunks of up to 128 tokens exceed the extended window of 64 tokens" in fault.message
+    assert not list((tmp_path / "run").glob("stages/*/checkpoints"))
+
+
 def test_window_that_a_scaled_config_does_not_hold_must_be_stated(pretrained: Path, tmp_path: Path) -> None:
     """Linear scaling leaves no trace of the original window: it is asked for, never guessed."""
     from ctxkit.errors import CtxkitError

@@ -62,6 +62,16 @@ def test_a_value_that_cannot_be_stops_before_the_first_run(tmp_path: Path) -> No
     assert not (tmp_path / "sweep").exists()
 
 
+def test_a_value_that_reaches_no_stage_is_refused(tmp_path: Path) -> None:
+    """The stage states its own learning rate, so two runs would be one."""
+    recipe = tmp_path / "micro.yaml"
+    recipe.write_text(ONE.replace("train: {max_steps: 2}", "train: {max_steps: 2, learning_rate: 0.01}"))
+    refused = sweep(recipe, tmp_path / "sweep", "--over", "train.learning_rate=0.1,0.2", "--over", "train.seed=0,1")
+    assert refused.returncode == 2, refused.stdout
+    assert "are the same run: train.learning_rate reaches no stage" in refused.stderr
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_what_is_swept_need_not_be_stated(tmp_path: Path) -> None:
     """Neither the length of the rows nor a learning rate, each listed with its values; a plain run names what lacks."""
     recipe = tmp_path / "micro.yaml"

@@ -20,7 +20,7 @@ MODEL = "model: {name_or_path: some/model}\n"
 DATA = 'data:\n  sources: [{kind: files, paths: ["*.txt"]}]\n  chunker: {kind: overlap, length: 128}\n'
 FRESH = "model: {config: {model_type: llama, max_position_embeddings: 64}}\ntokenizer: {train: {vocab_size: 300}}\n"
 
-ONE_LENGTH = "leave one of them out, and it follows from the other: this one, or train.max_length"
+ONE_LENGTH = "make both the same; where the data section states a length, train.max_length may be left out"
 ROPE_KINDS = "known here: dynamic, linear, llama3, longrope, ntk, theta, yarn"
 
 

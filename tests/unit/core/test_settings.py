@@ -51,6 +51,16 @@ def test_tokens_of_a_step_stay(load: Load) -> None:
     assert said == {"value": 8, "origin": "follows from stage 8k-again: the tokens of a step stay the same"}
 
 
+def test_a_stage_of_no_steps_changes_nothing(load: Load) -> None:
+    """Rows that nobody reads decide on no batch, exceed no window, and are noted nowhere."""
+    between = "  - {name: none, train: {max_steps: 0}, data: {chunker: {length: 100000}}}\n"
+    located = load(GROWING.replace("  - {name: 8k,", f"{between}  - {{name: 8k,"))
+    assert located.recipe.stages[1].name == "none"
+    kept = {"4k": 64, "8k": 32, "8k-again": 32, "32k": 8, "short": 128}
+    assert {name: made for name, made in steps(located).items() if name != "none"} == kept
+    assert warnings(located) == []
+
+
 @pytest.mark.parametrize("key", ["per_device_train_batch_size", "gradient_accumulation_steps"])
 def test_what_a_stage_states_stays(key: str, load: Load) -> None:
     """A stage that states a batch size or an accumulation has chosen; one of the same length has what the top says."""
@@ -92,7 +102,9 @@ def test_spellings_of_a_rate(written: str, load: Load) -> None:
     assert re.search(pattern, written)
 
 
-@pytest.mark.parametrize("written", ["2e-5 / sqrt(8)", "2e-5 * factor", "-1 / factor", "factor / 2", "/ factor"])
+@pytest.mark.parametrize(
+    "written", ["1e999 / factor", "2e-5 / sqrt(8)", "2e-5 * factor", "-1 / factor", "factor / 2", "/ factor"]
+)
 def test_other_rates_are_refused(written: str, faults: Callable[..., Any]) -> None:
     """Nothing is computed but these two rules."""
     (fault,) = faults(RATES, f"train.learning_rate={written}")
