@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from ctxkit.recipe import Recipe
 
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "config.json")
-"""Of the folder of a trained adapter: its shape, its weights, and the RoPE they were trained with."""
+ADAPTER_BESIDE = "ctxkit_adapter.json"
+"""Lies in the folder of an adapter that belongs around weights with other adapters merged into them."""
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin", "config.json", ADAPTER_BESIDE)
+"""Of the folder of a trained adapter: its shape, its weights, the RoPE they were trained with, and beside what."""
 ADAPTER = "model.adapter_name_or_path"
 """The name under which the content of the adapter that a recipe starts with is compared."""
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model, load_peft_weights, set_peft_model_state_dict
 from peft.utils.constants import EMBEDDING_LAYER_NAMES
 from transformers import PreTrainedModel
 
 from ctxkit.errors import CtxkitError, ExitCode, RecipeError
 from ctxkit.reading import Located
 from ctxkit.recipe import Stage
-from ctxkit.rundir import write_json
 from ctxkit.train.head import LM_HEAD_BIAS
 from ctxkit.train.model import refusal
 from ctxkit.train.progress import say
+from ctxkit.train.saved_adapter import read_adapter, write_beside
 
 EMBEDDINGS = frozenset(EMBEDDING_LAYER_NAMES)
 CONFIG = "adapter_config.json"
@@ -125,7 +124,7 @@ def with_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """Return a model with a trained adapter: merged into its weights, or around them where they are quantized.
 
     Raises:
-        CtxkitError: the adapter was trained beside another model.
+        CtxkitError: the adapter was trained beside another model, or a file of it is damaged.
     """
     wrapped = _loaded(model, folder, trainable=False)
     if getattr(model, "quantization_method", None) is not None:
@@ -135,7 +134,7 @@ def with_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
 
 def _loaded(model: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftModel:
-    saved = PeftConfig.from_pretrained(str(folder))
+    saved = read_adapter(folder, f"in {folder}").config
     hint = "if it is the bias of the output layer, write model.lm_head_bias: true"
     _refuse_missing(model, getattr(saved, "modules_to_save", None) or (), f"{folder} brings its weights; {hint}")
     try:
@@ -146,17 +145,18 @@ def _loaded(model: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftMod
         raise CtxkitError(said, hint, exit_code=ExitCode.RECIPE) from error
 
 
-def save_config(model: Any, folder: Path, merged: Sequence[str]) -> None:
+def save_config(model: Any, folder: Path, merged: Sequence[str] = ()) -> None:
     """Write the config of the adapted model beside the adapter: an adapter alone does not carry its RoPE.
 
-    Where adapters were merged into the weights beside it, the name of those weights, by which peft would load them
-    without, becomes one that says so and that nobody can load.
+    Args:
+        model: The adapted model.
+        folder: Where its adapter was saved.
+        merged: The stages whose adapters were merged into the weights around which it lies, in order.
     """
-    model.get_base_model().config.save_pretrained(folder)
+    base = model.get_base_model()
+    base.config.save_pretrained(folder)
     if merged:
-        written = json.loads((folder / CONFIG).read_text())
-        beside = f"{written['base_model_name_or_path']} with the adapter of {', then of '.join(merged)} merged"
-        write_json(folder / CONFIG, {**written, "base_model_name_or_path": beside})
+        write_beside(folder, base.name_or_path, merged)
 
 
 def _plain(value: Any) -> Any:

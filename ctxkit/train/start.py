@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 from peft import LoraConfig, PeftConfig
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from ctxkit.errors import CtxkitError, ExitCode, Fault, RecipeError
 from ctxkit.identity import ADAPTER_FILES
@@ -19,6 +19,7 @@ from ctxkit.train.adapter import CONFIG, lora_config
 from ctxkit.train.model import refusal
 from ctxkit.train.progress import say
 from ctxkit.train.rope import FIELDS, SCALED_LAYERS, ExtendedRope
+from ctxkit.train.saved_adapter import SavedAdapter, read_adapter
 
 NOT_SHAPE = frozenset({"base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping"}) | {
     "task_type",
@@ -51,13 +52,39 @@ def start_adapter(model: ModelSection, base: PreTrainedConfig, original: int) ->
         original: Its pre-training window in tokens.
 
     Raises:
-        CtxkitError: with exit code 2, if it cannot be found, or was trained beside another architecture.
+        CtxkitError: with exit code 2, if it cannot be found, is damaged, was trained beside another architecture, or
+            belongs around weights with other adapters merged into them, which are not those of the model.
     """
     if model.adapter_name_or_path is None:
         return None
     name = model.adapter_name_or_path
     folder = adapter_folder(name)
-    return StartAdapter(name, folder, _rope(name, folder, base, original))
+    saved = read_adapter(folder, name)
+    _check_beside(name, saved, model.name_or_path)
+    return StartAdapter(name, folder, _rope(name, saved.model, base, original))
+
+
+def _check_beside(name: str, saved: SavedAdapter, model: str | None) -> None:
+    """Refuse an adapter whose weights are not the model's, and say where they have another name.
+
+    Raises:
+        CtxkitError: with exit code 2.
+    """
+    beside = f"the adapter {name} was trained beside {saved.beside}"
+    if saved.merged:
+        said = f"{beside}: beside the plain weights of {model} it means nothing, and those merged adapters are missing"
+        hint = (
+            "in the recipe that trained it, add a stage after it with `adapter: null` and `train: {max_steps: 0}`: it "
+            "saves all in one. Name its folder in model.name_or_path, and leave model.adapter_name_or_path out"
+        )
+        raise CtxkitError(said, hint, exit_code=ExitCode.RECIPE)
+    if saved.beside and model and not _same(saved.beside, model):
+        say(f"{beside}, and model.name_or_path is {model}: if those are other weights, it does not belong here")
+
+
+def _same(one: str, other: str) -> bool:
+    """Return whether two names are one model: the same words, or the same folder."""
+    return one == other or (Path(one).is_dir() and Path(one).resolve() == Path(other).resolve())
 
 
 def adapter_folder(name: str) -> Path:
@@ -79,11 +106,10 @@ def adapter_folder(name: str) -> Path:
     return folder
 
 
-def _rope(name: str, folder: Path, base: PreTrainedConfig, original: int) -> ExtendedRope | None:
-    if not (folder / "config.json").is_file():
+def _rope(name: str, saved: Any, base: PreTrainedConfig, original: int) -> ExtendedRope | None:
+    if saved is None:
         say(f"the adapter {name} names no RoPE: it is taken to be trained with the model's own")
         return None
-    saved: Any = AutoConfig.from_pretrained(folder)
     if saved.model_type != base.model_type:
         said = f"the adapter {name} was trained beside a {saved.model_type}, and the model is a {base.model_type}"
         raise CtxkitError(said, "see model.adapter_name_or_path", exit_code=ExitCode.RECIPE)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from ctxkit.errors import CtxkitError, RecipeError, ResumeError
-from ctxkit.recipe import TokenizerTraining
-from ctxkit.rundir import RunDirectory, read_json
+from ctxkit.identity import ADAPTER_BESIDE
+from ctxkit.recipe import ModelSection, TokenizerTraining
+from ctxkit.rundir import RunDirectory, read_json, write_json
 from ctxkit.train import run
 from ctxkit.train.rope import ExtendedRope, check_rope
+from ctxkit.train.start import start_adapter
 from ctxkit.train.tokenizer import byte_tokenizer
 from tests.conftest import Faults
 
@@ -159,6 +164,104 @@ def test_refused(what: str, folder: Path) -> None:
     with pytest.raises(CtxkitError, match=said[what]) as caught:
         started(folder, "train.max_steps=0")
     assert caught.value.exit_code == 2
+
+
+def cut(name: str, size: int) -> Callable[[Path], None]:
+    """Return what cuts a file of an adapter."""
+    return lambda adapter: os.truncate(adapter / name, size)
+
+
+def written(name: str, text: str) -> Callable[[Path], Any]:
+    """Return what writes other content into a file of an adapter."""
+    return lambda adapter: (adapter / name).write_text(text)
+
+
+def pickled(adapter: Path) -> None:
+    """Cut weights that are no safetensors."""
+    (adapter / "adapter_model.safetensors").unlink()
+    (adapter / "adapter_model.bin").write_bytes(b"PK")
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "no weights": (
+        lambda adapter: (adapter / "adapter_model.safetensors").unlink(),
+        "it has neither adapter_model.safetensors nor adapter_model.bin",
+    ),
+    "weights cut": (cut("adapter_model.safetensors", 100), "adapter_model.safetensors cannot be read: Safetensor"),
+    "a tensor cut": (cut("adapter_model.safetensors", 2000), "adapter_model.safetensors cannot be read: Safetensor"),
+    "weights empty": (cut("adapter_model.safetensors", 0), "adapter_model.safetensors cannot be read: Safetensor"),
+    "pickle cut": (pickled, "adapter_model.bin cannot be read"),
+    "shape cut": (cut("adapter_config.json", 9), "adapter_config.json cannot be read: JSONDecodeError"),
+    "shape a list": (written("adapter_config.json", "[]"), "adapter_config.json cannot be read: TypeError"),
+    "shape of no kind": (written("adapter_config.json", "{}"), "adapter_config.json names no peft_type"),
+    "shape of a new kind": (written("adapter_config.json", '{"peft_type": "NEW"}'), "cannot be read: KeyError: 'NEW'"),
+    "config cut": (cut("config.json", 9), "config.json cannot be read: OSError"),
+    "config of no model": (written("config.json", "{}"), "config.json cannot be read: ValueError"),
+    "config a list": (written("config.json", "[]"), "config.json cannot be read"),
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGE))
+def test_damaged(damage: str, folder: Path) -> None:
+    """The file is named, with what is wrong with it, before anything is trained."""
+    spoil, said = DAMAGE[damage]
+    spoil(folder / "adapter")
+    base = AutoConfig.from_pretrained(folder / "model")
+    with pytest.raises(CtxkitError, match=said) as caught:
+        start_adapter(section(folder), base, 32)
+    assert caught.value.exit_code == 2
+    assert caught.value.message.startswith(f"the adapter {folder}/adapter is damaged: ")
+
+
+def section(folder: Path) -> ModelSection:
+    """Return the section of a recipe that starts with the model and the adapter."""
+    return ModelSection(name_or_path=str(folder / "model"), adapter_name_or_path=str(folder / "adapter"))
+
+
+def test_trained_beside_another_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that is not the model's is said, and no other."""
+    file = folder / "adapter/adapter_config.json"
+    base = AutoConfig.from_pretrained(folder / "model")
+    written = read_json(file)
+    for name, noted in ((str(folder / "model/"), False), (None, False), ("some/other", True)):
+        write_json(file, {**written, "base_model_name_or_path": name})
+        start_adapter(section(folder), base, 32)
+        assert ("was trained beside some/other, and model.name_or_path is" in capsys.readouterr().err) == noted
+
+
+def test_trained_beside_merged_adapters(folder: Path) -> None:
+    """An adapter of merged weights means nothing beside the plain ones; the stage that saves the whole does."""
+    more = "parent_adapter: merge, adapter: {r: 2, target_modules: [k_proj]}"
+    stages = (
+        f"stages=[{{name: first}}, {{name: second, {more}}}, {{name: third, adapter: {{r: 2, "
+        "target_modules: [k_proj]}}, {name: whole, adapter: null}]"
+    )
+    chain = run(
+        folder / "recipe.yaml",
+        folder / "chain",
+        ("model.adapter_name_or_path=null", f"adapter={ADAPTER}", "train.max_steps=0", stages),
+    )
+    for stage in ("second", "third"):
+        beside = PeftConfig.from_pretrained(str(chain.model(stage))).base_model_name_or_path
+        assert beside == f"{folder}/model with the adapter of first merged"
+    assert not (chain.model("first") / ADAPTER_BESIDE).exists()
+    shutil.rmtree(folder / "adapter")
+    shutil.copytree(chain.model("third"), folder / "adapter")
+    with pytest.raises(CtxkitError, match="with the adapter of first merged: beside the plain weights") as caught:
+        started(folder, "train.max_steps=0")
+    assert caught.value.exit_code == 2
+    assert "max_steps: 0" in caught.value.hint
+    # Our own file says it, whatever name somebody gave the weights; where it was not copied, the name does.
+    shape = read_json(folder / "adapter/adapter_config.json")
+    write_json(folder / "adapter/adapter_config.json", {**shape, "base_model_name_or_path": "some/model"})
+    with pytest.raises(CtxkitError, match="those merged adapters are missing"):
+        started(folder, "train.max_steps=0")
+    write_json(folder / "adapter/adapter_config.json", shape)
+    (folder / "adapter" / ADAPTER_BESIDE).unlink()
+    with pytest.raises(CtxkitError, match="those merged adapters are missing"):
+        started(folder, "train.max_steps=0")
+    whole = (f"model.name_or_path={chain.model('whole')}", "model.adapter_name_or_path=null", "train.max_steps=0")
+    run(folder / "recipe.yaml", folder / "again", whole)
 
 
 def test_an_adapter_that_names_no_rope(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
