@@ -10,6 +10,7 @@ from ctxkit.rundir import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from ctxkit.recipe import Recipe, Stage
     from ctxkit.spec import RopeOptions, RopeSearch
@@ -30,7 +31,8 @@ def chosen(recipe: Recipe, name: str | None) -> tuple[Stage, RopeOptions, RopeSe
     """Return the stage whose search is meant, with its rope; stages with the very same search need no name.
 
     Raises:
-        CtxkitError: with exit code 2, if there is none, or none of this name, or several and no name.
+        CtxkitError: with exit code 2, if there is none, or none of this name, or several and no name, or one file is
+            named for the results of two.
     """
     plans = declared(recipe)
     known = f"stages with a search: {', '.join(plans)}" if plans else "no stage has a `rope` with a search"
@@ -39,11 +41,26 @@ def chosen(recipe: Recipe, name: str | None) -> tuple[Stage, RopeOptions, RopeSe
     if not plans:
         hint = "such as `rope: {kind: longrope, factors: FILE.json, search: {source: ...}}`"
         raise CtxkitError(f"{known}, so there is nothing to search", hint, exit_code=ExitCode.RECIPE)
+    _check_files(plans)
     if name is None and len({plan.file for plan in plans.values()}) > 1:
         raise CtxkitError("several stages declare a search", f"{known}; choose with --stage", exit_code=ExitCode.RECIPE)
     taken = name or next(iter(plans))
     stage, rope = next((stage, stage.rope) for stage in recipe.stages if stage.name == taken and stage.rope)
     return stage, rope, plans[taken]
+
+
+def _check_files(plans: Mapping[str, RopeSearch]) -> None:
+    """Refuse one file for the results of two searches: whichever comes second would be refused.
+
+    Raises:
+        CtxkitError: with exit code 2.
+    """
+    first: dict[Path, str] = {}
+    for name, plan in plans.items():
+        other = first.setdefault(plan.file, name)
+        if plan != plans[other]:
+            said = f"stages {other} and {name} name one file for the results of two searches: {plan.file}"
+            raise CtxkitError(said, "name a file of its own for each", exit_code=ExitCode.RECIPE)
 
 
 def unfit(plan: RopeSearch) -> str:

@@ -55,7 +55,7 @@ def search_located(located: Located, stage_name: str | None) -> Path:
 
 def journal_of(file: Path) -> Path:
     """Return the journal that lies beside a result."""
-    return file.with_suffix(".journal.jsonl")
+    return file.with_name(f"{file.name}.journal.jsonl")
 
 
 def _check_finished(file: Path, determined_by: dict[str, Any]) -> None:

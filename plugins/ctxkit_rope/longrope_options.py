@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, PositiveInt, PrivateAttr, model_validator
 
 from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit.spec import Options, RopeSearch, SourceSlot
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Factors = tuple[Annotated[float, Field(gt=0)], ...]
 LISTS = ("long_factor", "short_factor")
+_ANEW = "name another file; or declare `search` with a file of its own, and `ctxkit search-rope RECIPE`"
 
 
 class LongropeSearch(Options):
@@ -63,31 +64,37 @@ class LongropeOptions(ExtensionOptions):
     """For sequences within the original window; unset, ones, which leave it as it was."""
     factors: str | None = Field(default=None, exclude=True)
     """JSON file with `long_factor` and, at will, `short_factor`, instead of writing them here; a `target_length` in it
-    must be that of the recipe, where it states one. The lists are read with the recipe, and stand in its resolved
+    must be the target window of the recipe, in tokens. The lists are read with the recipe, and stand in its resolved
     form."""
     search: LongropeSearch | None = Field(default=None, exclude=True)
     """How `ctxkit search-rope` makes the file that `factors` names."""
     attention_factor: float | None = Field(default=None, gt=0)
     """Factor on cos and sin; unset, the paper's sqrt(1 + ln(factor) / ln(original window)), as servers assume."""
 
-    @model_validator(mode="before")
+    _made_for: Any = PrivateAttr(default=None)
+    """The target window for which the lists were found, as their file states it, in tokens."""
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _read(cls, stated: Any) -> Any:
+    def _read(cls, stated: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """Put the lists of the file in its place, so that what determines a run is in its recipe."""
         if not isinstance(stated, dict) or not isinstance(stated.get("factors"), str):
-            return stated
+            return handler(stated)
         if any(stated.get(name) is not None for name in LISTS):
             raise ValueError("factors names a file with the lists; state it, or long_factor and short_factor")
         searched = stated.get("search") is not None
         if searched and not _path(stated["factors"]).exists():
-            return stated
+            return handler(stated)
         found = _read_json(stated["factors"])
         made_for, asked = found.get("target_length"), stated.get("target_length")
-        if None not in (made_for, asked) and made_for != asked:
-            raise ValueError(f"the file of factors was made for a target_length of {made_for}, not {asked}")
+        if None not in (made_for, asked) and made_for != asked and not searched:
+            raise ValueError(f"the file of factors was made for a target_length of {made_for}, not {asked}: {_ANEW}")
         lists = {name: found[name] for name in LISTS if found.get(name) is not None}
         # A search needs to know later where its result goes.
-        return {**{key: value for key, value in stated.items() if key != "factors" or searched}, **lists}
+        options = handler({**{key: value for key, value in stated.items() if key != "factors" or searched}, **lists})
+        if asked is None:  # with a factor, the window follows from that of the model, which is not known here
+            options._made_for = made_for  # noqa: SLF001
+        return options
 
     @model_validator(mode="after")
     def _some_factors(self) -> Self:
@@ -136,13 +143,17 @@ class LongropeOptions(ExtensionOptions):
         )(context)
 
     def rehearsed(self, config: Mapping[str, Any], original_max_position_embeddings: int) -> Mapping[str, Any]:
-        """Return the lists in place of their file; those of position interpolation where they are not found yet."""
+        """Return the lists in place of their file; those of position interpolation where they are not found yet.
+
+        Raises:
+            CtxkitError: the file is that of another target window, and none that a search will make anew.
+        """
         if self.long_factor is not None:
+            if self.search is None:
+                self._check_made_for(self.window(original_max_position_embeddings))
             short = None if self.short_factor is None else list(self.short_factor)
             return {"factors": None, "search": None, "long_factor": list(self.long_factor), "short_factor": short}
-        head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
-        pairs = int(head_dim * (config.get("partial_rotary_factor") or 1.0)) // 2
-        scale = self.scale(original_max_position_embeddings)
+        pairs, scale = _pairs(config), self.scale(original_max_position_embeddings)
         lists = {"long_factor": [scale] * pairs, "short_factor": [1.0] * pairs}
         return {"factors": None, "search": None, **lists}
 
@@ -150,7 +161,8 @@ class LongropeOptions(ExtensionOptions):
         """Return the scaler for the window that the options and the original window give.
 
         Raises:
-            CtxkitError: the factors are not found yet, or the windows do not go together.
+            CtxkitError: the factors are not found yet, or are those of another window; or the windows do not go
+                together.
         """
         from ctxkit_rope.longrope import LongropeScaler
 
@@ -158,6 +170,7 @@ class LongropeOptions(ExtensionOptions):
             said = f"{self.factors} does not exist yet"
             raise CtxkitError(said, "`ctxkit search-rope` makes it", exit_code=ExitCode.RECIPE)
         original, target = self.windows(context)
+        self._check_made_for(target)
         return LongropeScaler(
             original_max_position_embeddings=original,
             target_length=target,
@@ -166,9 +179,40 @@ class LongropeOptions(ExtensionOptions):
             attention_factor=self.attention_factor,
         )
 
+    def _check_made_for(self, target: int) -> None:
+        """Refuse factors of another window, which a `factor` alone does not show.
+
+        Raises:
+            CtxkitError: the file states another target window.
+        """
+        if self._made_for not in (None, target):
+            said = f"the file of factors was made for a target_length of {self._made_for}, not {target}"
+            raise CtxkitError(said, _ANEW, exit_code=ExitCode.RECIPE)
+
+
+def _pairs(config: Mapping[str, Any]) -> int:
+    """Return how many pairs of dimensions a head rotates, from the fields of a config.
+
+    The part that is rotated stands in `rope_parameters` since transformers 5, which may hold those of each layer type;
+    before, it stood beside them.
+    """
+    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    parameters = config.get("rope_parameters") or {}
+    parameters = parameters.get("full_attention") or parameters
+    part = parameters.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0
+    return int(head_dim * part) // 2
+
 
 def _path(stated: str) -> Path:
-    return Path(stated).expanduser()
+    """Return the path that a recipe states.
+
+    Raises:
+        ValueError: it begins with the home of somebody who has none here.
+    """
+    try:
+        return Path(stated).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"factors: {stated} cannot be found: {error} State the whole path") from error
 
 
 def _read_json(path: str) -> dict[str, Any]:
@@ -177,8 +221,9 @@ def _read_json(path: str) -> dict[str, Any]:
     Raises:
         ValueError: it cannot be read, or holds something else; the message names the key of the recipe.
     """
+    file = _path(path)
     try:
-        found = json.loads(_path(path).read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"factors: {path} cannot be read: {error.strerror}") from error
     except ValueError as error:

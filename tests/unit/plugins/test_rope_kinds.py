@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -317,6 +318,31 @@ def test_factors_of_a_file(tmp_path: Path) -> None:
     assert LongropeOptions.model_validate(options.model_dump(mode="json")) == options
 
 
+def test_factors_of_another_window(tmp_path: Path) -> None:
+    """Where a factor is stated, the window follows from the model's: the file must be that of this one."""
+    file = tmp_path / "factors.json"
+    file.write_text(json.dumps({"long_factor": [1, 2.5], "target_length": 512}))
+    options = longrope(file, target_length=None, factor=4)
+    assert options.build(Context(original_max_position_embeddings=128)).target_length == 512
+    assert options.rehearsed({}, 128)["long_factor"] == [1, 2.5]
+    wrong: tuple[Callable[[], object], ...] = (
+        lambda: options.build(Context(original_max_position_embeddings=256)),
+        lambda: options.rehearsed({}, 256),
+    )
+    for call in wrong:
+        with pytest.raises(
+            CtxkitError, match=r"made for a target_length of 512, not 1024\nname another file.*search-rope"
+        ):
+            call()
+
+
+def test_a_home_that_nobody_has() -> None:
+    """A path that begins with the home of a stranger is a fault of the recipe, with a search beside it or without."""
+    for search in ({}, {"search": {"source": {"kind": "files", "paths": ["*"]}}}):
+        with pytest.raises(ValidationError, match=r"factors: ~nobody-of-this-name/f\.json cannot be found"):
+            longrope(Path("~nobody-of-this-name/f.json"), **search)
+
+
 @pytest.mark.parametrize(
     ("text", "fields", "reason"),
     [
@@ -325,7 +351,7 @@ def test_factors_of_a_file(tmp_path: Path) -> None:
         ("[1]", {}, "factors: .* holds no long_factor"),
         ('{"short_factor": [1]}', {}, "factors: .* holds no long_factor"),
         ('{"long_factor": ["a"]}', {}, "long_factor"),
-        ('{"long_factor": [1], "target_length": 256}', {}, "made for a target_length of 256, not 512"),
+        ('{"long_factor": [1], "target_length": 256}', {}, "made for .* of 256, not 512: name another file"),
         ('{"long_factor": [1]}', {"long_factor": [1]}, "state it, or long_factor"),
     ],
 )

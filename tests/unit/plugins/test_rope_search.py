@@ -265,6 +265,34 @@ def test_a_rehearsal_has_a_stand_in(load: Load, host: Host, registry: Registry, 
     assert checks.checked(tree, registry, host, located.file).recipe.stages[0].rope.long_factor == (1, 2)
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("kind", "fields", "pairs"),
+    [
+        ("phi", {}, 8),
+        ("stablelm", {}, 4),
+        ("glm", {"head_dim": 16}, 4),
+        ("gpt_neox", {}, 4),
+        ("gemma3_text", {"head_dim": 16}, 8),
+        ("llama", {}, 16),
+    ],
+)
+def test_a_stand_in_has_as_many_factors_as_the_model_rotates_pairs(
+    kind: str, fields: dict[str, Any], pairs: int, registry: Registry, tmp_path: Path
+) -> None:
+    """Wherever transformers holds which part of a head is rotated, it is as many as its own frequencies are."""
+    from transformers import AutoConfig, AutoModel
+
+    size = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "vocab_size": 64, "pad_token_id": 0}
+    config = AutoConfig.for_model(kind, **size, num_attention_heads=2, num_key_value_heads=2, **fields)
+    (rotary,) = (part for name, part in AutoModel.from_config(config).named_modules() if name.endswith("rotary_emb"))
+    frequencies = {len(buffer) for name, buffer in rotary.named_buffers() if name.endswith("inv_freq")}
+    search = {"source": {"kind": "files", "paths": ["*"]}}
+    stated = {"kind": "longrope", "factor": 4, "factors": str(tmp_path / "f.json"), "search": search}
+    lists = LongropeOptions.model_validate(stated, context=registry.context).rehearsed(config.to_dict(), 128)
+    assert {len(lists["long_factor"]), len(lists["short_factor"])} == {pairs} == frequencies
+
+
 def test_a_search_without_a_result_builds_nothing(load: Load, host: Host, registry: Registry, tmp_path: Path) -> None:
     """Whoever goes past the checks is told what is missing."""
     options = unsearched(load, host, registry, tmp_path / "f.json").recipe.stages[0].rope

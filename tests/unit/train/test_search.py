@@ -157,7 +157,7 @@ class Bench:
 
     @property
     def journal(self) -> Path:
-        return self.folder / "factors.journal.jsonl"
+        return self.folder / "factors.json.journal.jsonl"
 
     def recipe(self) -> Path:
         file = self.folder / "recipe.yaml"
@@ -447,3 +447,29 @@ def test_two_searches_need_a_name(bench: Bench, host: Host, registry: Registry) 
     search.search_located(bench.located(*sets), "b")
     assert other.exists()
     assert not bench.result.exists()
+
+
+@pytest.mark.parametrize("stage", [None, "b"])
+def test_one_file_for_two_searches_is_refused(bench: Bench, stage: str | None) -> None:
+    """Stages may share one search, but not one file for two: the second would never be run."""
+    stages = [{"name": "a"}, {"name": "b", "rope": {"target_length": 128}}]
+    error = bench.refused(f"stages={json.dumps(stages)}", stage=stage)
+    assert (error.exit_code, error.hint) == (ExitCode.RECIPE, "name a file of its own for each")
+    assert error.message == f"stages a and b name one file for the results of two searches: {bench.result}"
+
+
+def test_stages_with_the_very_same_search_need_no_name(bench: Bench) -> None:
+    """One result does for both, since both are measured on the model that the recipe starts with."""
+    assert json.loads(bench.search('stages=[{"name": "a"}, {"name": "b"}]'))["target_length"] == 64
+
+
+def test_a_search_for_another_window_is_what_search_rope_says(bench: Bench) -> None:
+    """A result of a search that the recipe changed since is named with what differs, and not refused while reading."""
+    bench.search()
+    assert "rope.target_length: 64 -> 60" in bench.refused("rope.target_length=60", "data.chunker.length=60").message
+
+
+def test_files_that_differ_in_their_suffix_have_journals_of_their_own() -> None:
+    """No search goes on in the journal of another."""
+    names = [search.journal_of(Path(name)).name for name in ("x.json", "x.long", "x")]
+    assert names == ["x.json.journal.jsonl", "x.long.journal.jsonl", "x.journal.jsonl"]
