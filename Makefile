@@ -33,7 +33,7 @@ lint: install
 
 # A process for each core, of one thread: small tensors only wait for more.
 test: lint
-	OMP_NUM_THREADS=1 $(RUN) $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf $(VENV)
