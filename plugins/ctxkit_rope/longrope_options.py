@@ -92,7 +92,7 @@ class LongropeOptions(ExtensionOptions):
         lists = {name: found[name] for name in LISTS if found.get(name) is not None}
         # A search needs to know later where its result goes.
         options = handler({**{key: value for key, value in stated.items() if key != "factors" or searched}, **lists})
-        if asked is None:  # with a factor, the window follows from that of the model, which is not known here
+        if asked is None or searched:  # with a factor, the window follows from the model's, which is not known here
             options._made_for = made_for  # noqa: SLF001
         return options
 
@@ -148,9 +148,10 @@ class LongropeOptions(ExtensionOptions):
         Raises:
             CtxkitError: the file is that of another target window, and none that a search will make anew.
         """
-        if self.long_factor is not None:
-            if self.search is None:
-                self._check_made_for(self.window(original_max_position_embeddings))
+        target = self.window(original_max_position_embeddings)
+        if self.search is None:
+            self._check_made_for(target)
+        if self.long_factor is not None and self._made_for in (None, target):
             short = None if self.short_factor is None else list(self.short_factor)
             return {"factors": None, "search": None, "long_factor": list(self.long_factor), "short_factor": short}
         pairs, scale = _pairs(config), self.scale(original_max_position_embeddings)

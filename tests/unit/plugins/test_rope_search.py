@@ -293,6 +293,19 @@ def test_a_stand_in_has_as_many_factors_as_the_model_rotates_pairs(
     assert {len(lists["long_factor"]), len(lists["short_factor"])} == {pairs} == frequencies
 
 
+@pytest.mark.parametrize("aim", [{"target_length": 256}, {"factor": 2}])
+def test_a_result_for_another_window_has_a_stand_in(aim: dict[str, Any], registry: Registry, tmp_path: Path) -> None:
+    """A search that is to be made anew is rehearsed as one that was not made yet; it can be run and read, not built."""
+    file = tmp_path / "f.json"
+    file.write_text('{"target_length": 512, "long_factor": [1, 2]}')
+    search = {"source": {"kind": "files", "paths": ["*"]}}
+    stated = {"kind": "longrope", "factors": str(file), "search": search, **aim}
+    options = LongropeOptions.model_validate(stated, context=registry.context)
+    assert options.rehearsed({"head_dim": 8}, 128)["long_factor"] == [2.0] * 4
+    with pytest.raises(CtxkitError, match="made for a target_length of 512, not 256"):
+        options.build(Context(original_max_position_embeddings=128))
+
+
 def test_a_search_without_a_result_builds_nothing(load: Load, host: Host, registry: Registry, tmp_path: Path) -> None:
     """Whoever goes past the checks is told what is missing."""
     options = unsearched(load, host, registry, tmp_path / "f.json").recipe.stages[0].rope
