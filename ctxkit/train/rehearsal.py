@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -45,6 +46,7 @@ def rehearse(located: Located, host: Host, registry: Registry, directory: RunDir
         CtxkitError: the recipe, its model or a source is wrong, or nothing is known of a model that cannot be reached.
     """
     folder = directory.rehearsal.parent
+    transformers.utils.logging.disable_progress_bar()
     with directory.locked():
         _clear(directory, folder)
         recipe = located.recipe
