@@ -27,6 +27,7 @@ from ctxkit.registry import Registry, collect
 from ctxkit.rehearsal import SUFFIX
 from ctxkit.rundir import RunDirectory, read_json
 from ctxkit.schema import recipe_schema
+from ctxkit.searches import chosen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +93,8 @@ def search_rope(recipe: str, stage: str | None, sets: tuple[str, ...], plugin_fi
         return
     host, registry = _plugins(plugin_files)
     located = load(Path(recipe), registry, host, sets, unsearched=True)
-    _say("loading the training libraries ...")
+    chosen(located.recipe, stage)  # nothing to search is said before anything heavy loads
+    _loading()
     from ctxkit.train import search_located
 
     file = search_located(located, stage)
