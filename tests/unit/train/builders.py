@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import os
@@ -24,9 +25,13 @@ from ctxkit.train.rows import Prepared
 from ctxkit_chunkers.options import OverlapOptions
 
 
-@functools.cache
 def byte_tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
-    """One token a byte, with an end token that texts may try to forge."""
+    """One token a byte, with an end token that texts may try to forge; each caller's own, tokens may be added to it."""
+    return copy.deepcopy(_trained(bos=bos))
+
+
+@functools.cache
+def _trained(*, bos: bool) -> PreTrainedTokenizerFast:
     built = Tokenizer(models.BPE())
     built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     built.decoder = decoders.ByteLevel()
