@@ -1,5 +1,6 @@
 """The contract: all that a plugin may import, beside `ctxkit.errors`. Within a minor version it only grows."""
 
+from ctxkit.spec.cells import Cells
 from ctxkit.spec.curriculum import DIFFICULTIES, Curriculum, Phase, RowTable, TrainingPlan
 from ctxkit.spec.data import Chunk, Document, EncodedDocument, Span
 from ctxkit.spec.events import ModelRequest, RunFinished, RunStarted, StageFinished, TrainerRequest
@@ -47,6 +48,7 @@ __all__ = [
     "Callback",
     "CallbackOptions",
     "CallbackSlot",
+    "Cells",
     "Characters",
     "Chunk",
     "Chunker",

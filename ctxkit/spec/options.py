@@ -308,6 +308,8 @@ class EvalOptions(Component):
     """Options of an eval: what is measured on a finished stage."""
 
     slot: ClassVar[str] = "eval"
+    in_cells: ClassVar[bool] = False
+    """Whether it measures through `Context.cells` alone, so that the processes of a launch share the work."""
 
     def check(self, context: Context) -> None:
         """Find out before anything is trained whether this can be measured; the tokenizer is there, a model is not.

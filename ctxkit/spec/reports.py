@@ -1,4 +1,8 @@
-"""What an eval reports: measurements with their intervals, and the samples behind them."""
+"""What an eval reports: measurements with their intervals, the samples behind them, and what could not be measured.
+
+The words are those of Inspect (UK AI Security Institute): a task, its samples with input, target, output and score, and
+metadata. `docs/evals.schema.json` describes the files.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,8 @@ class Measurement:
     """Samples: windows, prompts, documents."""
     depth: float | None = None
     """Place of the needle, 0 at the front and 1 at the end of the context; None where there is none."""
+    positions: tuple[int, int] | None = None
+    """The first position that it covers and the one after the last, in tokens from the front; None for all."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,14 @@ class Sample:
     length: int
     score: float
     depth: float | None = None
+    input: str = ""
+    """What was asked, in short: the end of the prompt, not its context."""
+    target: str = ""
+    """What a right answer says."""
+    output: str = ""
+    """What the model wrote."""
+    metadata: Mapping[str, str | int | float] = field(default_factory=dict)
+    """What else is known of it, such as the place of the answer."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,8 @@ class EvalReport:
     samples: tuple[Sample, ...] = ()
     metadata: Mapping[str, str | int | float] = field(default_factory=dict)
     """How it was measured: seed, interval method, prompt hash."""
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Why a cell could not be measured, by its name; the others were."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
@@ -55,7 +71,13 @@ class EvalReport:
         """Return the report that `to_json` wrote."""
         return cls(
             task=data["task"],
-            measurements=tuple(Measurement(**item) for item in data["measurements"]),
+            measurements=tuple(_measurement(item) for item in data["measurements"]),
             samples=tuple(Sample(**item) for item in data["samples"]),
             metadata=data["metadata"],
+            failures=data.get("failures", {}),
         )
+
+
+def _measurement(item: Mapping[str, Any]) -> Measurement:
+    positions = item.get("positions")
+    return Measurement(**{**item, "positions": tuple(positions) if positions else None})

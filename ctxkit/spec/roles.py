@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
+from ctxkit.spec.cells import Cells, Work, in_order
 from ctxkit.spec.data import Chunk, Document, EncodedDocument
 from ctxkit.spec.reports import EvalReport
 
@@ -106,3 +107,7 @@ class Context:
     skipped: its id or name, and why; the reason of a source begins with `BY_RULE` where it is no loss."""
     track: Callable[[Iterable[Any], str, int], Iterator[Any]] = field(default=_untracked)
     """Show progress over an iterable: `for x in context.track(items, "passkey", total)`."""
+    cells: Callable[[str, Mapping[str, Work]], Cells] = field(default=in_order)
+    """Measure the cells of an eval: `context.cells("passkey", {"4096": lambda: ..., ...})`. Each that is finished is
+    saved, so that an eval that was killed goes on with the next; one that fails costs no other. Called once in an eval
+    whose options say `in_cells`: several processes then share the cells, and the model is asked nowhere else."""

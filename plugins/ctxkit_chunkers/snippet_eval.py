@@ -8,7 +8,6 @@ once: greedy decoding yields it if and only if each of them is the most likely o
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from ctxkit.errors import DataError
 from ctxkit.spec import Document, EncodedDocument, EvalReport, Measurement, Sample
+from ctxkit.spec.intervals import wilson
 from ctxkit_chunkers.markup import Edges, text_ids
 from ctxkit_chunkers.snippets import LONGEST_NAME, Question, Snippet, Snippets, Wording, questions_on
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Z = 1.959963984540054
-"""The 97.5 % quantile of the normal distribution."""
 POOL = 8
 """Snippets are drawn from the first documents of 8 times the longest length."""
 SNIPPETS = 8
@@ -194,12 +192,3 @@ def answered(model: PreTrainedModel, prompts: Sequence[Prompt]) -> list[bool]:
         for row, index in enumerate(chosen):
             hits[index] = bool(same[row, keep - prompts[index].answer_length :].all())
     return [hits[index] for index in range(len(prompts))]
-
-
-def wilson(successes: int, count: int) -> tuple[float, float]:
-    """Return Wilson's 95 % score interval of a share (Wilson 1927); it stays within 0 and 1."""
-    share = successes / count
-    centre = (share + Z * Z / (2 * count)) / (1 + Z * Z / count)
-    spread = Z / (1 + Z * Z / count) * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count))
-    # At 0 and at 1 the bound is exact; rounding must not push it past the share.
-    return (0.0 if successes == 0 else centre - spread), (1.0 if successes == count else centre + spread)

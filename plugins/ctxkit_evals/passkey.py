@@ -16,7 +16,7 @@ import numpy as np
 
 from ctxkit.errors import DataError
 from ctxkit.spec import Document, EvalReport, Measurement, Sample
-from ctxkit_evals.intervals import wilson
+from ctxkit.spec.intervals import wilson
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

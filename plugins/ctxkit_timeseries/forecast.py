@@ -14,10 +14,10 @@ import numpy as np
 
 from ctxkit.errors import DataError
 from ctxkit.spec import Document, EvalReport, Measurement, Sample
+from ctxkit.spec.intervals import bootstrap_mean, wilson
 from ctxkit_timeseries.baselines import last_cycle, persistence
 from ctxkit_timeseries.encoding import STEPS
 from ctxkit_timeseries.greedy import generated
-from ctxkit_timeseries.intervals import bootstrap_mean, wilson
 from ctxkit_timeseries.series import Case, Series, Text
 
 if TYPE_CHECKING:

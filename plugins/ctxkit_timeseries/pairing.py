@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctxkit_timeseries.intervals import bootstrap_mean
+from ctxkit.spec.intervals import bootstrap_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -13,8 +13,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ctxkit.errors import DataError
 from ctxkit.spec import Context, Document
+from ctxkit.spec.intervals import wilson
 from ctxkit_evals import perplexity as perplexity_module
-from ctxkit_evals.intervals import bootstrap_perplexity, wilson
+from ctxkit_evals.intervals import bootstrap_perplexity
 from ctxkit_evals.options import PasskeyOptions, PerplexityOptions
 from ctxkit_evals.passkey import Passkey, Prompt, Wording, recalled
 from ctxkit_evals.perplexity import Perplexity, token_losses

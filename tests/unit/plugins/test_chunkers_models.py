@@ -10,9 +10,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from ctxkit.errors import DataError
 from ctxkit.spec import Context, Document, EncodedDocument
+from ctxkit.spec.intervals import wilson
 from ctxkit_chunkers import MultiFileOptions, SnippetQaEvalOptions, SnippetQaOptions
 from ctxkit_chunkers.byte_places import ByteTable
-from ctxkit_chunkers.snippet_eval import Prompt, SnippetQa, answered, wilson
+from ctxkit_chunkers.snippet_eval import Prompt, SnippetQa, answered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from ctxkit.errors import DataError
 from ctxkit.spec import Context
+from ctxkit.spec.intervals import bootstrap_mean, wilson
 from ctxkit_timeseries.baselines import cycle, last_cycle, persistence
 from ctxkit_timeseries.dynamics import Rates, solve
 from ctxkit_timeseries.encoding import Form, Scale, encode
-from ctxkit_timeseries.intervals import bootstrap_mean, wilson
 from ctxkit_timeseries.options import ForecastOptions, LotkaVolterraOptions
 from ctxkit_timeseries.pairing import paired
 
