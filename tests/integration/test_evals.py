@@ -16,9 +16,10 @@ from ctxkit.spec import Context, Document
 from ctxkit.spec.intervals import wilson
 from ctxkit_evals import perplexity as perplexity_module
 from ctxkit_evals.intervals import bootstrap_perplexity
-from ctxkit_evals.options import PasskeyOptions, PerplexityOptions
 from ctxkit_evals.passkey import Passkey, Prompt, Wording, recalled
+from ctxkit_evals.passkey_options import PasskeyOptions
 from ctxkit_evals.perplexity import Perplexity, token_losses
+from ctxkit_evals.perplexity_options import PerplexityOptions
 from ctxkit_sources.options import RepeatsOptions
 
 pytestmark = pytest.mark.torch
