@@ -5,17 +5,24 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import shutil
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ctxkit import launch
 from ctxkit.identity import used
 from ctxkit.provenance import source_hash
 from ctxkit.rundir import RunDirectory, read_json, write_json
 from ctxkit.spec import Context, EvalOptions, EvalReport, ModelRequest
+from ctxkit.train.cells import POLL_SECONDS, SavedCells, ShareDone
+from ctxkit.train.layout import whole_weights
 from ctxkit.train.model import make_model
 from ctxkit.train.progress import say
 from ctxkit.train.rope import ExtendedRope, check_rope
@@ -28,28 +35,75 @@ def evaluate(
     load: Callable[[], PreTrainedModel],
     context: Context,
 ) -> tuple[EvalReport, ...]:
-    """Return the reports of a stage's evals in order.
+    """Return the reports of a stage's evals in order; to be called in every process.
 
-    What was measured before by the same eval, with the same options and source code, is read and not measured again.
+    What was measured before by the same eval, with the same options and source code, is read and not measured again;
+    of one that was killed, the finished cells.
     """
-    model: PreTrainedModel | None = None
-    tokenizer = cast("PreTrainedTokenizerBase", context.tokenizer)
-    reports, paths = [], []
-    for index, options in enumerate(evals):
-        path = directory.evaluation(name, index, options.kind)
-        key = _key(options, context)
-        if read_json(path).get("key") != key:
-            model = model or load()
-            say(f"{name}: measuring {options.kind}")
-            with torch.no_grad():
-                write_json(path, {"key": key, **options.build(context)(model, tokenizer).to_json()})
-        paths.append(path)
-        reports.append(EvalReport.from_json(read_json(path)))
-    for left in set(directory.evaluation(name, 0, "").parent.glob("*.json")) - set(paths):
-        left.unlink()  # of an eval that the recipe no longer has
-    del model
+
+    @cache
+    def loaded() -> PreTrainedModel:
+        with whole_weights():
+            return load()
+
+    wanted = [
+        _Wanted(options, directory.evaluation(name, index, options.kind), _key(options, context))
+        for index, options in enumerate(evals)
+    ]
+    for one in wanted:
+        if not one.measured() and (launch.rank() == 0 or one.options.in_cells):
+            say(f"{name}: measuring {one.options.kind}")
+            one.measure(loaded, context)
+    _join(wanted)
+    if launch.rank() == 0:
+        _clear(directory.evaluation(name, 0, "").parent, wanted)
+    loaded.cache_clear()
     gc.collect()
-    return tuple(reports)
+    return tuple(EvalReport.from_json(read_json(one.path)) for one in wanted)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """One eval, and where its report belongs."""
+
+    options: EvalOptions
+    path: Path
+    key: str
+    """What the file says that holds the report of this very eval."""
+
+    @property
+    def cells(self) -> Path:
+        """Where its finished cells lie until it is measured."""
+        return self.path.with_name(f".{self.path.stem}-{self.key}")
+
+    def measured(self) -> bool:
+        return bool(read_json(self.path).get("key") == self.key)
+
+    def measure(self, load: Callable[[], PreTrainedModel], context: Context) -> None:
+        """Write the report, in the first process; measure a share of the cells in the others."""
+        own = replace(context, cells=SavedCells(self.cells, self.measured))
+        try:
+            with torch.no_grad():
+                report = self.options.build(own)(load(), cast("PreTrainedTokenizerBase", context.tokenizer))
+        except ShareDone:
+            return
+        if launch.rank() == 0:
+            write_json(self.path, {"key": self.key, **report.to_json()})
+            shutil.rmtree(self.cells, ignore_errors=True)
+
+
+def _join(wanted: Sequence[_Wanted]) -> None:
+    """Wait for the reports that the first process has yet to write."""
+    while not all(one.measured() for one in wanted):
+        time.sleep(POLL_SECONDS)
+
+
+def _clear(folder: Path, wanted: Sequence[_Wanted]) -> None:
+    """Remove what evals left that the recipe no longer has."""
+    for left in set(folder.glob("*.json")) - {one.path for one in wanted}:
+        left.unlink()
+    for cells in folder.glob(".*"):
+        shutil.rmtree(cells, ignore_errors=True)
 
 
 def _key(options: EvalOptions, context: Context) -> str:

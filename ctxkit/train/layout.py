@@ -11,6 +11,8 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 PREFIXES = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_")
 """Variables by which accelerate tells later parts of the same process what the first `Accelerator` was made with."""
 
+EFFICIENT = "FSDP_CPU_RAM_EFFICIENT_LOADING"
+
 
 @contextmanager
 def own_layout() -> Iterator[None]:
@@ -27,6 +29,20 @@ def own_layout() -> Iterator[None]:
             del os.environ[name]
         os.environ.update(before)
         unset_hf_deepspeed_config()
+
+
+@contextmanager
+def whole_weights() -> Iterator[None]:
+    """Load all weights in every process: with FSDP, transformers would load them in the first of a machine alone."""
+    before = os.environ.get(EFFICIENT)
+    os.environ[EFFICIENT] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[EFFICIENT]
+        else:
+            os.environ[EFFICIENT] = before
 
 
 def _variables() -> dict[str, str]:

@@ -84,15 +84,14 @@ def run_stage(run: Run, stage: Stage) -> None:
     """Train and evaluate one stage, or what of it is not finished."""
     directory, context, recipe = run.directory, replace(run.context, seed=seed(stage)), run.located.recipe
     ready: Ready | None = None
-    if launch.rank() == 0 and stage is _first_ancestor(recipe) and recipe.model.name_or_path:
-        if stage.trains:
-            ready = prepare_stage(stage, directory, context)  # first, because mistakes in data are found in it
+    if launch.rank() == 0 and stage is _first_ancestor(recipe) and recipe.model.name_or_path and stage.trains:
+        ready = prepare_stage(stage, directory, context)  # first, because mistakes in data are found in it
+    if stage is _first_ancestor(recipe) and recipe.model.name_or_path:
         _measure_model(run)
     _make(run, stage, context, ready)
     finished = directory.stage(stage.name) / "finished"
     if launch.rank() != 0:
-        wait_for(finished)
-        return
+        wait_for(directory.stage_record(stage.name))
     rope = run.rope(stage, context)
     attention = recipe.model.attn_implementation
 
@@ -103,7 +102,7 @@ def run_stage(run: Run, stage: Stage) -> None:
 
     # With the seed of the run, not of the stage: every model is asked the same.
     reports = evaluate(stage.name, stage.evals, directory, load, run.context)
-    if not finished.exists():
+    if launch.rank() == 0 and not finished.exists():
         event = StageFinished(directory.path, stage.name, directory.model(stage.name), reports)
         run.host.tell("ctxkit_stage_finished", event=event)
         finished.touch()
@@ -138,7 +137,7 @@ def _measure_model(run: Run) -> None:
     stage, context = run.located.recipe.result_stage, run.context
     rope, weights = run.start.rope if run.start else None, run.located.recipe.weights(None)
     evaluate(MODEL, stage.evals, run.directory, lambda: _measured(run, stage, weights, rope), context)
-    if stage.evals:
+    if stage.evals and launch.rank() == 0:
         unscaled = {"rope": None, "length": rope.window if rope else context.original_max_position_embeddings}
         record = {"name": MODEL, "from": None, **unscaled, "steps": 0, "tokens": 0, "seconds": 0.0}
         write_json(run.directory.stage_record(MODEL), record)
