@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import resource
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -51,7 +53,7 @@ class Metrics(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Append one line, with tokens per second since the last one."""
+        """Append one line, with tokens per second since the last one and the most memory used so far."""
         if not state.is_world_process_zero or not logs:
             return
         tokens, now = float(logs.get("num_tokens", 0)), time.monotonic()
@@ -59,6 +61,7 @@ class Metrics(TrainerCallback):
         line = {"stage": self._stage, "step": state.global_step, "seconds": spent, **logs}
         if self._tokens and tokens > self._tokens and now > self._time:
             line["tokens_per_second"] = round((tokens - self._tokens) / (now - self._time), 1)
+        line["peak_memory_bytes"] = peak_memory()
         self._tokens, self._time = tokens, now
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -221,6 +224,14 @@ class FiniteGuard(TrainerCallback):
         for name, parameter in kwargs["model"].named_parameters():
             if not bool(torch.isfinite(parameter).all()):
                 raise _not_finite(f"the weights {name} are", state)
+
+
+def peak_memory() -> int:
+    """Return the bytes of memory that this process used at most: of its accelerator, or without one resident ones."""
+    if torch.accelerator.is_available():
+        return int(torch.accelerator.max_memory_allocated())
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024  # Linux counts in KiB
 
 
 def seconds(path: Path, stage: str) -> float:
