@@ -245,5 +245,5 @@ def _rope_types(model: PreTrainedModel) -> dict[str, dict[str, Any]]:
 def _ends(model: PreTrainedModel) -> set[int]:
     """Return the tokens that end a text, by the settings saved with the model."""
     settings = [getattr(model, "generation_config", None), model.config.get_text_config()]
-    found = next((ids for each in settings if (ids := getattr(each, "eos_token_id", None)) is not None), [])
+    found: Any = next((ids for each in settings if (ids := getattr(each, "eos_token_id", None)) is not None), [])
     return {found} if isinstance(found, int) else set(found)
