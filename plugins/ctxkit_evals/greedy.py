@@ -129,7 +129,7 @@ class Reader:
     def _continued(self, ids: Sequence[Sequence[int]], before: int, keep: int) -> Any:
         """Return the logits after tokens that follow what the cache holds, read in blocks that bound the mask."""
         if self._cache is None:
-            _settle(self._model)
+            settle(self._model)
             self._cache = _new_cache(self._model)
         total = len(ids[0])
         size = max(MASK // (before + total), 1) if before else total
@@ -142,7 +142,7 @@ class Reader:
         return logits
 
     def _anew(self, keep: int) -> Any:
-        _settle(self._model)
+        settle(self._model)
         return _forward(self._model, self._rows, keep, use_cache=False)
 
 
@@ -205,7 +205,7 @@ def _places(model: Any, start: int, stop: int) -> dict[str, Any]:
     return {"position_ids": torch.arange(start, stop, device=model.device)[None]}
 
 
-def _settle(model: Any) -> None:
+def settle(model: Any) -> None:
     """Let `dynamic` frequencies forget the longest row so far, which transformers keeps for all but short ones."""
     if "dynamic" in _rope_types(model):
         _forward(model, [[0]], 1, use_cache=False)
