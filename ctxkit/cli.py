@@ -237,6 +237,43 @@ def sweep(recipe: str, listed: bool, point: tuple[int, int] | None, **typed: Any
     sys.exit(commands.sweep(commands.SweepRequest(recipe=recipe, **typed), point, listed=listed))
 
 
+@cli.command("eval")
+@click.argument("target", metavar="MODEL_OR_RUN", callback=_not_empty)
+@click.option(
+    "--suite",
+    "suites",
+    multiple=True,
+    callback=_not_empty,
+    metavar="FILE_OR_KIND",
+    help="A YAML file with `evals:`, or one kind of eval; repeatable.  [default: the evals of the run's recipe]",
+)
+@click.option(
+    "--length",
+    "lengths",
+    multiple=True,
+    type=click.IntRange(1),
+    metavar="TOKENS",
+    help="Measure at this context length, in place of those of the suite; repeatable.",
+)
+@click.option("--stage", callback=_not_empty, help="Of a run: which stage.  [default: its result]")
+@click.option(
+    "--output", type=click.Path(), callback=_not_empty, help="Where the results go.  [default: evaluations/NAME]"
+)
+@SET
+@PLUGIN
+def evaluate(**typed: Any) -> None:
+    """Measure a model of the hub or of a folder, an adapter, or a stage of a run; typed again, continue.
+
+    \b
+    One eval:         ctxkit eval MODEL --suite passkey --length 4096 --length 8192
+    A whole suite:    ctxkit eval MODEL --suite suite.yaml
+    On several GPUs:  accelerate launch -m ctxkit eval ...
+    """  # noqa: D301 - click looks for the character
+    from ctxkit import commands
+
+    commands.evaluate(commands.EvalRequest(**typed))
+
+
 @cli.command("search-rope")
 @RECIPE
 @click.option("--stage", metavar="NAME", callback=_not_empty, help="Whose search, where several stages declare one.")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ctxkit import doctor as doctors
-from ctxkit import identity, listing
+from ctxkit import identity, listing, suites
 from ctxkit import plan as plans
 from ctxkit import sweep as sweeps
 from ctxkit.checks import load, warnings
@@ -85,6 +85,40 @@ def _report(host: Host, directory: RunDirectory) -> None:
         if text:
             click.echo(text)
     click.echo(f"model:  {directory.model(directory.status()['result'])}")
+
+
+@dataclass(frozen=True)
+class EvalRequest:
+    """What was typed after `ctxkit eval`."""
+
+    target: str
+    stage: str | None = None
+    suites: tuple[str, ...] = ()
+    lengths: tuple[int, ...] = ()
+    """In tokens."""
+    output: str | None = None
+    sets: tuple[str, ...] = ()
+    plugin_files: tuple[str, ...] = ()
+
+
+def evaluate(request: EvalRequest) -> None:
+    """Measure a model, and print what was found and where it is."""
+    host, registry = _plugins(request.plugin_files)
+    subject = suites.subject(request.target, request.stage)
+    suite = suites.read(subject, suites.Typed(request.suites, request.lengths, request.sets), registry)
+    directory = RunDirectory(Path(request.output) if request.output else Path("evaluations") / subject.name)
+    _loading()
+    from ctxkit.train import evaluate_suite
+
+    reports = evaluate_suite(suite, host, directory, command=["ctxkit", *sys.argv[1:]])
+    if rank() != 0:
+        return
+    for _, text in host.ask("ctxkit_report", run_dir=directory.path):
+        if text:
+            click.echo(text)
+    click.echo(f"results: {directory.path / 'evals'}")
+    for name, why in ((name, why) for report in reports for name, why in report.failures.items()):
+        _say(_styled("not measured: ", "yellow") + f"{name}: {why}")
 
 
 def search_rope(recipe: str, stage: str | None, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:

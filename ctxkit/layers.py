@@ -69,7 +69,15 @@ def read(path: Path, sets: Sequence[str] = ()) -> Node:
     Raises:
         RecipeError: a file is missing or no YAML mapping, `extends` runs in a circle, or a `--set` leads nowhere.
     """
-    node = _read_extended(path, (), Origin(str(path)), {})
+    return with_sets(_read_extended(path, (), Origin(str(path)), {}), sets)
+
+
+def with_sets(node: Node, sets: Sequence[str]) -> Node:
+    """Return a tree with every `key=value` in its place; the later wins.
+
+    Raises:
+        RecipeError: one leads nowhere.
+    """
     for assignment in sets:
         node = _assign(node, assignment)
     return node
@@ -96,7 +104,7 @@ def assigned(root: Node, path: tuple[str, ...], value: Any, origin: Origin) -> N
     """Return a tree with a plain value at a path, mappings on the way made where there are none; None takes it away."""
     if value is None:
         return _without(root, path)
-    return _assigned(root, path, _node(value, origin), ".".join(path), origin)
+    return _assigned(root, path, tree_of(value, origin), ".".join(path), origin)
 
 
 def _without(node: Node, path: tuple[str, ...]) -> Node:
@@ -112,11 +120,12 @@ def _without(node: Node, path: tuple[str, ...]) -> Node:
     return Node({**rest, **kept}, node.origin, node.key_origin)
 
 
-def _node(value: Any, origin: Origin) -> Node:
+def tree_of(value: Any, origin: Origin) -> Node:
+    """Return plain values as a tree, all of them from one place."""
     if isinstance(value, dict):
-        value = {str(key): _node(child, origin) for key, child in value.items()}
+        value = {str(key): tree_of(child, origin) for key, child in value.items()}
     elif isinstance(value, list | tuple):
-        value = [_node(child, origin) for child in value]
+        value = [tree_of(child, origin) for child in value]
     return Node(value, origin, origin)
 
 

@@ -68,6 +68,19 @@ def build(tree: Node, registry: Registry, file: Path) -> Located:
     return Located(recipe, head_tree, trees, file, own)
 
 
+def section(model: type[S], tree: Node, registry: Registry) -> S:
+    """Return the section that a tree of values describes, alone.
+
+    Raises:
+        RecipeError: with every fault.
+    """
+    faults: list[Fault] = []
+    made = _validated(model, tree, (), registry, faults)
+    if made is None:
+        raise RecipeError(faults)
+    return made
+
+
 def stage_trees(tree: Node, faults: list[Fault]) -> list[tuple[tuple[str | int, ...], Node, Node]]:
     """Return path, values and own values of each stage; add what is wrong with the list itself.
 

@@ -1,6 +1,7 @@
 """The training floor: the only part of ctxkit that imports torch, transformers, trl and datasets."""
 
 from ctxkit.train.deep import validate_deep
+from ctxkit.train.evaluation import evaluate_suite
 from ctxkit.train.prepare import prepare_located, prepare_shard
 from ctxkit.train.rehearsal import rehearse
 from ctxkit.train.run import run, run_located
@@ -9,6 +10,7 @@ from ctxkit.train.sharding import Shard
 
 __all__ = [
     "Shard",
+    "evaluate_suite",
     "prepare_located",
     "prepare_shard",
     "rehearse",

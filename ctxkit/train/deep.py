@@ -71,11 +71,11 @@ def check_sources(recipe: Recipe, context: Context) -> None:
     """
     for stage in recipe.stages:
         for index, source in enumerate(stage.data.sources if stage.trains else ()):
-            with _placed(f"stage {stage.name}, data.sources.{index} (kind {source.kind})"):
+            with placed(f"stage {stage.name}, data.sources.{index} (kind {source.kind})"):
                 _first_document(context, source)
         for index, options in enumerate(stage.evals):
             for source in (part for part in used(options) if isinstance(part, SourceOptions)):
-                with _placed(f"stage {stage.name}, evals.{index} (kind {source.kind})"):
+                with placed(f"stage {stage.name}, evals.{index} (kind {source.kind})"):
                     _first_document(context, source)
     if context.tokenizer is not None:
         _check_evals(recipe, context)
@@ -85,7 +85,7 @@ def _check_evals(recipe: Recipe, context: Context) -> None:
     distinct = {options.model_dump_json(): (stage, index, options) for stage in reversed(recipe.stages)
                 for index, options in enumerate(stage.evals)}  # fmt: skip
     for stage, index, options in distinct.values():
-        with _placed(f"stage {stage.name}, evals.{index} (kind {options.kind})"):
+        with placed(f"stage {stage.name}, evals.{index} (kind {options.kind})"):
             options.check(context)
 
 
@@ -98,7 +98,7 @@ def _first_document(context: Context, source: SourceOptions) -> None:
 
 
 @contextmanager
-def _placed(where: str) -> Iterator[None]:
+def placed(where: str) -> Iterator[None]:
     """Put the place into the message of an error."""
     try:
         yield

@@ -22,7 +22,7 @@ from transformers import (
 from transformers.utils import logging
 
 from ctxkit.errors import CtxkitError, ExitCode
-from ctxkit.recipe import ModelSection, Recipe, Stage
+from ctxkit.recipe import ModelSection
 from ctxkit.spec import ModelRequest
 
 
@@ -127,13 +127,12 @@ def original_window(model: ModelSection, config: PreTrainedConfig) -> int:
     return int(window)
 
 
-def request_model(recipe: Recipe, stage: Stage, weights: Path | None, config: PreTrainedConfig) -> ModelRequest:
+def request_model(model: ModelSection, stage: str, weights: Path | None, config: PreTrainedConfig) -> ModelRequest:
     """Return what a stage asks for: weights of the stage before it, of the recipe's model, or none.
 
     Raises:
         CtxkitError: with exit code 2, if the quantization is refused.
     """
-    model = recipe.model
     source = str(weights) if weights else model.name_or_path
     load: dict[str, Any] = {"dtype": model.dtype}
     if model.quantization_config is not None:
@@ -142,7 +141,7 @@ def request_model(recipe: Recipe, stage: Stage, weights: Path | None, config: Pr
         load["attn_implementation"] = model.attn_implementation
     if model.revision and not weights:
         load["revision"] = model.revision
-    return ModelRequest(stage.name, config, source, load)
+    return ModelRequest(stage, config, source, load)
 
 
 def _quantization(fields: Mapping[str, Any]) -> BitsAndBytesConfig:

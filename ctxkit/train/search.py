@@ -78,7 +78,9 @@ def _check_finished(file: Path, determined_by: dict[str, Any]) -> None:
 def _search(inputs: SearchInputs, journal: Journal) -> dict[str, Any]:
     """Load the model, and let the kind search."""
     say(f"loading {inputs.recipe.model.name_or_path}")
-    model = on_device(make_model(request_model(inputs.recipe, inputs.stage, None, copy.deepcopy(inputs.config))))
+    model = on_device(
+        make_model(request_model(inputs.recipe.model, inputs.stage.name, None, copy.deepcopy(inputs.config)))
+    )
     text = copy.deepcopy(inputs.config.get_text_config())
     with Bar("search", inputs.plan.evaluations) as bar:
         measure = Measure(model, inputs.config, inputs.context, inputs.documents, journal, bar)

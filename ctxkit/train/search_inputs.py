@@ -21,13 +21,10 @@ from ctxkit.searches import OPTIONS, jsonable
 from ctxkit.spec import Context, Document, RopeOptions, RopeSearch
 from ctxkit.train.blame import Blame
 from ctxkit.train.documents import Tokenisation
+from ctxkit.train.known import known_by
 from ctxkit.train.model import base_config, original_window
 from ctxkit.train.progress import say, track
 from ctxkit.train.tokenizer import make_tokenizer
-
-SAMPLES, SAMPLE_BYTES = 64, 4096
-"""Of each file of weights: enough to know them by, since training changes all of them."""
-WEIGHTS = ("*.safetensors", "*.bin", "config.json")
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class SearchInputs:
         return jsonable(
             {
                 OPTIONS: self.plan.determined_by,
-                "model": {**_identity(model, self.config), "dtype": model.dtype},
+                "model": {**known_by(model, self.config), "dtype": model.dtype},
                 "original_window": self.context.original_max_position_embeddings,
                 "documents": hashlib.sha256(b"".join(ids.tobytes() for ids in self.documents)).hexdigest()[:16],
             }
@@ -140,26 +137,3 @@ def _first_ids(tokenisation: Tokenisation, document: Document, count: int) -> ND
             break
         ids += tokenisation.encoder([block])[0]
     return np.array(ids[:count], dtype=np.int32)
-
-
-def _identity(model: ModelSection, config: PreTrainedConfig) -> dict[str, Any]:
-    """Return what a model is known by: a folder by its content, wherever it lies; one of the hub by its commit."""
-    folder = Path(str(model.name_or_path))
-    known: dict[str, Any] = {"content": _content(folder)}
-    if not folder.is_dir():
-        commit = getattr(config, "_commit_hash", None)
-        known = {"name": model.name_or_path, "revision": model.revision, "commit": commit}
-    return {**known, "config": model.config, "quantization_config": model.quantization_config}
-
-
-def _content(folder: Path) -> str:
-    """Return a hash of a sample of the bytes of each file of weights."""
-    digest = hashlib.sha256()
-    for path in sorted(path for pattern in WEIGHTS for path in folder.glob(pattern)):
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size}".encode())
-        with path.open("rb") as file:
-            for place in range(0, size, max(size // SAMPLES, SAMPLE_BYTES)):
-                file.seek(place)
-                digest.update(file.read(SAMPLE_BYTES))
-    return digest.hexdigest()[:16]

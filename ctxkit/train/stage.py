@@ -155,7 +155,7 @@ def _put_together(run: Run, stage: Stage, weights: Weights, rope: ExtendedRope |
     config = AutoConfig.from_pretrained(folder) if folder else copy.deepcopy(run.config)
     if rope is not None:
         rope.apply(config)
-    model = _model(run, request_model(run.located.recipe, stage, folder, config))
+    model = _model(run, request_model(run.located.recipe.model, stage.name, folder, config))
     check_rope(model, rope)
     if run.located.recipe.model.lm_head_bias:
         with_head_bias(model)

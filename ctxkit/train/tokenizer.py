@@ -40,14 +40,14 @@ def make_tokenizer(recipe: Recipe, context: Context, folder: Path) -> PreTrained
 
 def _made(recipe: Recipe, context: Context, folder: Path) -> PreTrainedTokenizerBase:
     if (folder / "tokenizer_config.json").exists():
-        return _loaded(str(folder), None)
+        return load_tokenizer(str(folder), None)
     section, model = recipe.tokenizer, recipe.model
     if section.train:
         tokenizer: PreTrainedTokenizerBase = _trained(section.train, recipe, context)
     elif section.name_or_path:
-        tokenizer = _loaded(section.name_or_path, None)
+        tokenizer = load_tokenizer(section.name_or_path, None)
     else:
-        tokenizer = _loaded(str(model.name_or_path), model.revision)
+        tokenizer = load_tokenizer(str(model.name_or_path), model.revision)
     if tokenizer.eos_token_id is None:
         raise DataError("the tokenizer has no end-of-text token", "documents could not be told apart; choose another")
     _add_special_tokens(tokenizer, recipe)
@@ -72,7 +72,12 @@ def _add_special_tokens(tokenizer: PreTrainedTokenizerBase, recipe: Recipe) -> N
         say(f"the tokenizer gets {len(lacking)} special tokens that the chunker inserts: {' '.join(lacking)}")
 
 
-def _loaded(name: str, revision: str | None) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a folder or of the hub.
+
+    Raises:
+        CtxkitError: with exit code 2, if there is none.
+    """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, revision=revision)
     except Exception as error:
