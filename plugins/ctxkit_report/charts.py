@@ -1,4 +1,4 @@
-"""Turn a run into the charts of its report: perplexity by length, passkey heatmaps, loss by stage."""
+"""Turn a run into the charts of its report: perplexity by length and position, passkey heatmaps, training curves."""
 
 from __future__ import annotations
 
@@ -7,39 +7,56 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctxkit_report.comparison import PASSKEY, TAIL, WHOLE, Comparison, Metric
-from ctxkit_report.figures import LineChart, Marker, Point, Series, heatmap
-from ctxkit_report.notation import SPACE, estimate, tokens
+from ctxkit_report.figures import OTHERS, HeatChart, LineChart, Marker, Point, Series
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from ctxkit.spec import Measurement
-    from ctxkit_report.collect import LossPoint, Run
+    from ctxkit_report.collect import Logged, Run
 
 _MOST_POINTS = 600
-"""Points of one loss curve above which it is thinned: the picture is no wider."""
-_OTHERS = 4
-"""Colours for stages that play no part in the comparison."""
+"""Points of one curve above which it is thinned: the picture is no wider."""
+_LENGTH = "context length (tokens, log scale)"
+_GIBI = 2**30
 
 
 @dataclass(frozen=True)
-class Panel:
-    """The heatmap of one stage."""
+class Curve:
+    """What is drawn of the training: a name in the metrics, and how it is shown."""
 
-    role: str
-    stage: str
-    columns: int
-    """Lengths across."""
-    svg: str
+    name: str
+    title: str
+    unit: str
+    about: str = ""
+    scale: float = 1.0
+    """What a value is divided by."""
+    ratios: bool = False
+    """Whether a log axis may show it."""
 
 
-@dataclass(frozen=True)
-class LossChart:
-    """The loss of every stage, and whether curves were thinned."""
-
-    chart: LineChart
-    thinned: bool
-    by_tokens: bool
+LOSS = Curve(
+    "loss",
+    "Training loss by stage",
+    "loss",
+    "Each stage begins where the stage it starts from ended. "
+    "Stages on different data or lengths are not comparable by loss alone.",
+    ratios=True,
+)
+CURVES = (
+    Curve("eval_loss", "Validation loss", "loss", "On documents that were set aside and not trained on.", ratios=True),
+    Curve("learning_rate", "Learning rate", "learning rate"),
+    Curve("grad_norm", "Gradient norm", "norm", "Before clipping.", ratios=True),
+    Curve("tokens_per_second", "Throughput", "tokens per second", "Between two logs; all processes together."),
+    Curve(
+        "peak_memory_bytes",
+        "Memory",
+        "GiB",
+        "The most so far, of the first process: of its accelerator, or resident on a CPU.",
+        _GIBI,
+    ),
+)
+"""All but the loss."""
 
 
 def perplexity_charts(comparison: Comparison) -> tuple[LineChart, ...]:
@@ -48,55 +65,88 @@ def perplexity_charts(comparison: Comparison) -> tuple[LineChart, ...]:
     return tuple(chart for chart in charts if chart.series)
 
 
-def passkey_panels(comparison: Comparison) -> tuple[Panel, ...]:
-    """Draw a heatmap for each compared stage on which passkey was measured."""
+def position_charts(comparison: Comparison) -> tuple[LineChart, ...]:
+    """Chart what was measured by position in the context, a point in the middle of each stretch."""
+    found: dict[tuple[str, str, int], dict[str, tuple[Point, ...]]] = {}
+    for name in _ordered(comparison):
+        for task in dict.fromkeys(item.report.task for item in comparison.run.evals if item.stage == name):
+            report = comparison.run.report(name, task)
+            by_length = _positioned(report.measurements if report else ())
+            for (metric, length), points in by_length.items():
+                found.setdefault((task, metric, length), {})[name] = points
     return tuple(
-        Panel(
-            column.role,
-            column.stage,
-            len({item.length for item in cells}),
-            heatmap(f"Passkey accuracy of {column.stage}", cells, _windows(comparison)),
+        LineChart(
+            f"{_spelled(metric)}, {length:,} tokens of context",
+            "position in the context (tokens)",
+            _spelled(metric.partition("_by_")[0]).lower(),
+            tuple(Series(_label(comparison, name), _style(comparison, name), points) for name, points in lines.items()),
+            markers=tuple(each for each in _windows(comparison) if each.x < length),
+            about="Lower is better; a model that uses its context gets better towards the end."
+            if metric.startswith(("perplexity", "loss"))
+            else "",
         )
+        for (_, metric, length), lines in sorted(found.items())
+    )
+
+
+def passkey_charts(comparison: Comparison) -> tuple[HeatChart, ...]:
+    """Return a heatmap for each compared stage on which passkey was measured."""
+    return tuple(
+        HeatChart(f"{column.title}: {column.stage}", tuple(cells), _windows(comparison))
         for column in comparison.columns
         if (cells := _accuracies(comparison.run, column.stage))
     )
 
 
-def loss_chart(comparison: Comparison) -> LossChart | None:
-    """Chart the loss along the lineage: a stage begins where the stage it starts from ended."""
+def curve_chart(comparison: Comparison, curve: Curve) -> LineChart | None:
+    """Chart what was logged along the lineage: a stage begins where the stage it starts from ended."""
     run = comparison.run
-    names = [name for name in _ordered(comparison) if run.losses.get(name)]
+    logged = run.logged.get(curve.name, {})
+    names = [name for name in _ordered(comparison) if logged.get(name)]
     if not names:
         return None
     by_tokens = all(_knows_tokens(run, name) for stage in names for name in _lineage(run, stage))
     series = tuple(
-        Series(_label(comparison, name), _style(comparison, name), _curve(run, name, by_tokens=by_tokens))
+        Series(
+            _label(comparison, name),
+            _style(comparison, name),
+            _curve(run, name, logged[name], scale=curve.scale, by_tokens=by_tokens),
+        )
         for name in names
     )
     unit = "tokens trained, along the lineage" if by_tokens else "steps, along the lineage"
-    chart = LineChart("Training loss by stage", unit, "loss", series)
-    return LossChart(chart, any(len(run.losses[name]) > _MOST_POINTS for name in names), by_tokens)
+    thinned = any(len(logged[name]) > _MOST_POINTS for name in names)
+    note = " Long curves are thinned to the least and the greatest value of each stretch." if thinned else ""
+    return LineChart(curve.title, unit, curve.unit, series, about=(curve.about + note).strip(), ratios=curve.ratios)
 
 
 def _perplexity(comparison: Comparison, metric: Metric) -> LineChart:
-    series = []
-    for name in _ordered(comparison):
-        measured = comparison.pooled(metric, name)
-        points = tuple(
-            Point(
-                length,
-                item.value,
-                item.low,
-                item.high,
-                f"{name}, {tokens(length)} tokens: {estimate(item)}, n{SPACE}={SPACE}{item.count}",
-            )
-            for length, item in sorted(measured.items())
-        )
-        if points:
-            series.append(Series(_label(comparison, name), _style(comparison, name), points))
-    markers = tuple(Marker(length, label) for length, label in _windows(comparison).items())
-    axis = "context length (tokens, log scale)"
-    return LineChart(metric.title, axis, "perplexity", tuple(series), "length", markers)
+    lines = {name: points(comparison.pooled(metric, name).values()) for name in _ordered(comparison)}
+    series = tuple(
+        Series(_label(comparison, name), _style(comparison, name), line) for name, line in lines.items() if line
+    )
+    return LineChart(metric.title, _LENGTH, "perplexity", series, "length", _windows(comparison), "Lower is better.")
+
+
+def points(measured: Iterable[Measurement]) -> tuple[Point, ...]:
+    """Return measurements as points over their length."""
+    ordered = sorted(measured, key=lambda item: item.length)
+    return tuple(Point(item.length, item.value, item.low, item.high, item.count) for item in ordered)
+
+
+def _positioned(measured: Iterable[Measurement]) -> dict[tuple[str, int], tuple[Point, ...]]:
+    """Return what has positions by metric and length, ordered by position."""
+    found: dict[tuple[str, int], list[Point]] = {}
+    for item in measured:
+        if item.positions is not None:
+            middle = sum(item.positions) / 2
+            point = Point(middle, item.value, item.low, item.high, item.count)
+            found.setdefault((item.metric, item.length), []).append(point)
+    return {key: tuple(sorted(each, key=lambda point: point.x)) for key, each in found.items()}
+
+
+def _spelled(metric: str) -> str:
+    return metric.replace("_", " ").capitalize()
 
 
 def _accuracies(run: Run, stage: str) -> list[Measurement]:
@@ -104,17 +154,16 @@ def _accuracies(run: Run, stage: str) -> list[Measurement]:
     return [item for item in report.measurements if item.metric == PASSKEY.name] if report else []
 
 
-def _windows(comparison: Comparison) -> Mapping[int, str]:
+def _windows(comparison: Comparison) -> tuple[Marker, ...]:
     windows = {comparison.original: "original", comparison.window: "extended"}
-    return {length: label for length, label in windows.items() if length}
+    return tuple(Marker(length, label) for length, label in windows.items() if length)
 
 
 def _ordered(comparison: Comparison) -> list[str]:
-    """Name every stage in the order of the run, the extended one last, so that it is drawn on top."""
+    """Name every stage in the order of the run, the result last, so that it is drawn on top."""
     run = comparison.run
     named = [stage.name for stage in run.stages] + list(run.losses) + [item.stage for item in run.evals]
-    extended = comparison.stage("extended")
-    return sorted(dict.fromkeys(named), key=lambda name: name == extended)
+    return sorted(dict.fromkeys(named), key=lambda name: name == run.result)
 
 
 def _label(comparison: Comparison, stage: str) -> str:
@@ -123,11 +172,11 @@ def _label(comparison: Comparison, stage: str) -> str:
 
 
 def _style(comparison: Comparison, stage: str) -> str:
-    role = comparison.role(stage)
-    if role:
-        return f"series {role}"
+    style = comparison.style(stage)
+    if style:
+        return style
     others = [name for name in _ordered(comparison) if comparison.role(name) is None]
-    return f"series other-{others.index(stage) % _OTHERS}"
+    return f"other-{others.index(stage) % OTHERS}"
 
 
 def _lineage(run: Run, stage: str) -> list[str]:
@@ -154,21 +203,21 @@ def _extent(run: Run, name: str, *, by_tokens: bool) -> float:
     return max(stage.steps or 0 if stage else 0, logged[-1].step if logged else 0)
 
 
-def _curve(run: Run, name: str, *, by_tokens: bool) -> tuple[Point, ...]:
+def _curve(run: Run, name: str, logged: Sequence[Logged], *, scale: float, by_tokens: bool) -> tuple[Point, ...]:
     stage = run.stage(name)
     before = sum(_extent(run, ancestor, by_tokens=by_tokens) for ancestor in _lineage(run, name)[1:])
     rate = stage.tokens / stage.steps if by_tokens and stage and stage.tokens and stage.steps else 1.0
-    return tuple(Point(before + item.step * rate, item.loss) for item in _thin(run.losses[name]))
+    return tuple(Point(before + item.step * rate, item.value / scale) for item in _thin(logged))
 
 
-def _thin(points: Sequence[LossPoint]) -> list[LossPoint]:
+def _thin(logged: Sequence[Logged]) -> list[Logged]:
     """Keep the least and the greatest of each bucket, so that spikes stay visible."""
-    finite = [point for point in points if math.isfinite(point.loss)]
+    finite = [item for item in logged if math.isfinite(item.value)]
     if len(finite) <= _MOST_POINTS:
         return finite
     size = math.ceil(2 * len(finite) / _MOST_POINTS)
-    kept: list[LossPoint] = []
+    kept: list[Logged] = []
     for first in range(0, len(finite), size):
-        bucket = sorted(finite[first : first + size], key=lambda point: point.loss)
-        kept += sorted({bucket[0], bucket[-1]}, key=lambda point: point.step)
+        bucket = sorted(finite[first : first + size], key=lambda item: item.value)
+        kept += sorted({bucket[0], bucket[-1]}, key=lambda item: item.step)
     return kept

@@ -12,7 +12,7 @@ from ctxkit_report.manifest import manifests, read_set, stage_keys
 from ctxkit_report.reading import content, dicts, mapping, real, short, text, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from ctxkit_report.prepared import Prepared
@@ -38,11 +38,15 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class LossPoint:
-    """The training loss logged at one step of one stage."""
+class Logged:
+    """One value that the trainer logged at one step of one stage."""
 
     step: int
-    loss: float
+    value: float
+
+
+LOGGED = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "peak_memory_bytes")
+"""What is read of `metrics.jsonl`."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ class Run:
     command: str
     seed: int | None
     stages: tuple[Stage, ...] = ()
-    losses: Mapping[str, tuple[LossPoint, ...]] = field(default_factory=dict)
+    logged: Mapping[str, Mapping[str, tuple[Logged, ...]]] = field(default_factory=dict)
+    """By what was logged, such as `loss`, then by stage."""
     evals: tuple[StageEval, ...] = ()
     data: tuple[Prepared, ...] = ()
     """Without samples."""
@@ -75,6 +80,11 @@ class Run:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     """Files that are there but could not be read, each with the reason."""
+
+    @property
+    def losses(self) -> Mapping[str, tuple[Logged, ...]]:
+        """The training loss by stage."""
+        return self.logged.get("loss", {})
 
     def stage(self, name: str | None) -> Stage | None:
         """Return the stage of that name, or None."""
@@ -100,7 +110,7 @@ def collect(run_dir: Path) -> Run:
         command=text(about.get("command")),
         seed=whole(about.get("seed")),
         stages=stages,
-        losses=_losses(run_dir / "metrics.jsonl"),
+        logged=_logged(run_dir / "metrics.jsonl"),
         evals=_evals(run_dir / "evals", [stage.name for stage in stages], problems),
         data=_data(run_dir, stages, problems),
         recipe=content(run_dir / "recipe.yaml"),
@@ -131,22 +141,30 @@ def _data(run_dir: Path, stages: Iterable[Stage], problems: list[str]) -> tuple[
     return tuple(item for item in found if item)
 
 
-def _losses(path: Path) -> dict[str, tuple[LossPoint, ...]]:
+def _logged(path: Path) -> dict[str, dict[str, tuple[Logged, ...]]]:
     """Keep the last line of each step: after a resume a step may have been logged twice."""
-    found: dict[str, dict[int, float]] = {}
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for entry in _entries(path):
+        stage, step = entry.get("stage"), whole(entry.get("step"))
+        if not isinstance(stage, str) or step is None:
+            continue
+        for name in LOGGED:
+            if (value := real(entry.get(name))) is not None:
+                found.setdefault(name, {}).setdefault(stage, {})[step] = value
+    return {
+        name: {stage: tuple(Logged(*each) for each in sorted(steps.items())) for stage, steps in stages.items()}
+        for name, stages in found.items()
+    }
+
+
+def _entries(path: Path) -> Iterator[dict[str, Any]]:
     for line in content(path).splitlines():
         try:
             entry = json.loads(line)
         except ValueError:  # the line that was being written when the run stopped
             continue
-        if not isinstance(entry, dict):
-            continue
-        stage, step, loss = entry.get("stage"), whole(entry.get("step")), real(entry.get("loss"))
-        if isinstance(stage, str) and step is not None and loss is not None:
-            found.setdefault(stage, {})[step] = loss
-    return {
-        stage: tuple(LossPoint(step, loss) for step, loss in sorted(points.items())) for stage, points in found.items()
-    }
+        if isinstance(entry, dict):
+            yield entry
 
 
 def _evals(folder: Path, order: list[str], problems: list[str]) -> tuple[StageEval, ...]:

@@ -41,7 +41,7 @@ METRICS = (PASSKEY, WHOLE, TAIL)
 
 @dataclass(frozen=True)
 class Column:
-    """A stage and the part it plays: before, control or extended."""
+    """A stage and the part it plays: before, control, and extended, or trained where nothing was extended."""
 
     role: str
     stage: str
@@ -78,11 +78,16 @@ class Comparison:
     columns: tuple[Column, ...]
     original: int | None
     window: int | None
-    """What the result stage was extended to."""
+    """What the result stage was extended to; None where it was not."""
 
     def stage(self, role: str) -> str | None:
         """Return the name of the stage that plays a role, or None."""
         return next((column.stage for column in self.columns if column.role == role), None)
+
+    def style(self, stage: str) -> str | None:
+        """Return the name of the colour of a stage that plays a role, or None."""
+        role = self.role(stage)
+        return "extended" if role == "trained" else role
 
     def role(self, stage: str) -> str | None:
         """Return the role that a stage plays, or None."""
@@ -92,7 +97,8 @@ class Comparison:
         """Return what was measured by length, over all depths."""
         report = self.run.report(stage, metric.task)
         found = report.measurements if report else ()
-        return {item.length: item for item in found if item.metric == metric.name and item.depth is None}
+        whole = (item for item in found if item.depth is None and item.positions is None)
+        return {item.length: item for item in whole if item.metric == metric.name}
 
     def note(self, length: int) -> str:
         """Say whether a length is one of the two windows."""
@@ -120,19 +126,20 @@ def compare(run: Run) -> Comparison:
     result = run.stage(run.result)
     if result is None:
         return Comparison(run, (), run.original_window, None)
-    control = _control(run, result)
-    columns = [Column("extended", result.name)]
+    scaled = _scaled(run, result)
+    control = _control(run, result) if scaled else None
+    columns = [Column("extended" if scaled else "trained", result.name)]
     if control:
         columns.insert(0, Column("control", control.name))
     if result.start:
         columns.insert(0, Column("before", result.start))
-    return Comparison(run, tuple(columns), run.original_window, _window(run, result))
+    return Comparison(run, tuple(columns), run.original_window, _window(run, result) if scaled else None)
 
 
 def control_note(run: Run) -> str:
     """Say what the control differs in beside the scaling, or that there is none; empty where all is fair."""
     result = run.stage(run.result)
-    if result is None:
+    if result is None or not _scaled(run, result):
         return ""
     control = _control(run, result)
     if control is None:

@@ -79,7 +79,7 @@ def status_note(status: str) -> str:
 
 
 def _finding(comparison: Comparison, metric: Metric) -> _Finding | None:
-    after = comparison.pooled(metric, comparison.stage("extended"))
+    after = comparison.pooled(metric, comparison.run.result)
     if not after:
         return None
     within = [length for length in after if comparison.window is None or length <= comparison.window]
@@ -87,12 +87,9 @@ def _finding(comparison: Comparison, metric: Metric) -> _Finding | None:
 
 
 def _at(comparison: Comparison, metric: Metric, length: int) -> _Finding | None:
-    measured = {
-        role: comparison.pooled(metric, comparison.stage(role)).get(length)
-        for role in ("before", "control", "extended")
-    }
-    after = measured["extended"]
-    return _Finding(metric, length, after, measured["before"], measured["control"]) if after else None
+    stages = (comparison.run.result, comparison.stage("before"), comparison.stage("control"))
+    after, before, control = (comparison.pooled(metric, stage).get(length) for stage in stages)
+    return _Finding(metric, length, after, before, control) if after else None
 
 
 def _lead(comparison: Comparison, main: _Finding) -> str:

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from ctxkit_report.notation import SPACE, percent, tokens
-from ctxkit_report.scales import nice_ticks
 from ctxkit_report.svg import add, document, render
 
 if TYPE_CHECKING:
@@ -51,6 +50,19 @@ def _grid(root: Element, found: Histogram, width: int, bottom: float) -> float:
         add(root, "line", x1=_LEFT, x2=width - _RIGHT, y1=y, y2=y, class_="axis" if tick == 0 else "grid")
         add(root, "text", f"{100 * tick:.3g}{SPACE}%", x=_LEFT - 6, y=y + 4, text_anchor="end", class_="tick")
     return ticks[-1]
+
+
+def nice_ticks(low: float, high: float, count: int) -> tuple[float, ...]:
+    """Return about `count` round numbers that enclose the range: steps of 1, 2 or 5 times a power of ten."""
+    if high <= low:
+        room = abs(low) * 0.1 or 0.5
+        # What is never negative, such as an accuracy of 0, has no room below 0.
+        low, high = low - (room if low else 0), high + room
+    rough = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = min((size * power for size in (1, 2, 5, 10)), key=lambda size: abs(math.log(size / rough)))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return tuple(float(f"{index * step:.12g}") for index in range(first, last + 1))
 
 
 def _labels(root: Element, axis: Axis, step: float, bottom: float) -> None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ctxkit_report.charts import points
 from ctxkit_report.comparison import METRICS
-from ctxkit_report.figures import LineChart, Point, Series
-from ctxkit_report.notation import SPACE, estimate, tokens
+from ctxkit_report.figures import OTHERS, LineChart, Point, Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ctxkit.spec import Measurement
     from ctxkit_report.collect import Run
-
-_STYLES = 4
-"""Colours of the lines, after which they repeat."""
 
 
 def other_charts(run: Run) -> tuple[LineChart, ...]:
@@ -38,27 +35,22 @@ def _charts(task: str, stages: Mapping[str, Sequence[Measurement]]) -> Iterator[
         members = [name for name in names if name == main or name.endswith(f"_{main}")]
         series = _series(stages, members)
         if len({point.x for one in series for point in one.points}) > 1:
-            yield LineChart(f"{task}: {main}", "context length (tokens, log scale)", main, series, "length")
+            share = main == "accuracy"
+            yield LineChart(
+                f"{task}: {main}", "context length (tokens, log scale)", main, series, "length", percent=share
+            )
 
 
 def _series(stages: Mapping[str, Sequence[Measurement]], metrics: Sequence[str]) -> tuple[Series, ...]:
     found: list[tuple[str, tuple[Point, ...]]] = []
     for metric in metrics:
-        lines = {stage: _points(items, stage, metric) for stage, items in stages.items()}
-        alike = len({tuple((point.x, point.y) for point in points) for points in lines.values()}) == 1
-        for stage, points in list(lines.items())[: 1 if alike else None]:
-            found.append((metric if alike else f"{stage}, {metric}", points))
-    drawn = [(label, points) for label, points in found if points]
-    return tuple(Series(label, f"series other-{n % _STYLES}", points) for n, (label, points) in enumerate(drawn))
+        lines = {stage: points(_whole(items, metric)) for stage, items in stages.items()}
+        alike = len({tuple((point.x, point.y) for point in line) for line in lines.values()}) == 1
+        for stage, line in list(lines.items())[: 1 if alike else None]:
+            found.append((metric if alike else f"{stage}, {metric}", line))
+    drawn = [(label, line) for label, line in found if line]
+    return tuple(Series(label, f"other-{n % OTHERS}", line) for n, (label, line) in enumerate(drawn))
 
 
-def _points(items: Sequence[Measurement], stage: str, metric: str) -> tuple[Point, ...]:
-    return tuple(
-        Point(item.length, item.value, item.low, item.high, _note(stage, item))
-        for item in sorted(items, key=lambda item: item.length)
-        if item.metric == metric and item.depth is None
-    )
-
-
-def _note(stage: str, item: Measurement) -> str:
-    return f"{stage}, {item.metric}, {tokens(item.length)} tokens: {estimate(item)}, n{SPACE}={SPACE}{item.count}"
+def _whole(items: Sequence[Measurement], metric: str) -> Iterator[Measurement]:
+    return (item for item in items if item.metric == metric and item.depth is None and item.positions is None)

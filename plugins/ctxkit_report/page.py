@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ctxkit_report.charts import LossChart, loss_chart, passkey_panels, perplexity_charts
+from ctxkit_report.charts import CURVES, LOSS, curve_chart, passkey_charts, perplexity_charts, position_charts
 from ctxkit_report.collect import Run, collect
-from ctxkit_report.comparison import compare, control_note
-from ctxkit_report.figures import heat_scale, line_chart
+from ctxkit_report.comparison import Comparison, compare, control_note
+from ctxkit_report.data_charts import ledger_chart, length_charts
+from ctxkit_report.gallery import Gallery
 from ctxkit_report.headline import headline, status_note
 from ctxkit_report.ledgers import ledgers
 from ctxkit_report.notation import SPACE
@@ -18,10 +19,11 @@ from ctxkit_report.publish import fill, publish
 from ctxkit_report.tables import flatten, method_rows, other_evals, training_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-_WIDE, _NARROW = 928, 350
-"""Pixels: the text column of the page, and of a phone."""
+    from ctxkit_report.figures import Chart
+
 _ESTIMATE = re.compile(rf"([^ ]+){SPACE}(\[[^\]]*\])")
 
 
@@ -40,39 +42,49 @@ def render(run: Run, *, has_data_page: bool = False) -> str:
     """Return the page; nothing in it is fetched from elsewhere."""
     comparison = compare(run)
     claim = headline(comparison)
+    gallery = Gallery()
     return fill(
         "report.html.j2",
         run=run,
         has_data_page=has_data_page,
         comparison=comparison,
         headline=claim,
-        sentences=[_parts(sentence) for sentence in claim.sentences],
+        sentences=[parts(sentence) for sentence in claim.sentences],
         status_note=status_note(run.status),
         control_note=control_note(run),
         blocks=comparison.blocks(),
-        perplexity=[(chart, line_chart(chart)) for chart in perplexity_charts(comparison)],
-        panels=passkey_panels(comparison),
-        heat_scale=heat_scale(),
-        loss=_loss(loss_chart(comparison)),
         training=training_rows(comparison),
         phases=phase_tables(run.stages),
         ledgers=ledgers(run.data),
         other=other_evals(comparison),
-        other_charts=[(chart, line_chart(chart)) for chart in other_charts(run)],
         methods=method_rows(run),
         provenance=tuple(flatten(run.provenance)),
+        **_figures(comparison, gallery),
+        **gallery.parts(live=run.status == "running"),
     )
 
 
-def _parts(sentence: str) -> list[tuple[str, str]]:
+def _figures(comparison: Comparison, gallery: Gallery) -> dict[str, object]:
+    """Draw every figure in the order of the page."""
+    run = comparison.run
+    charts: dict[str, Sequence[Chart]] = {
+        "perplexity": perplexity_charts(comparison),
+        "positions": position_charts(comparison),
+        "panels": passkey_charts(comparison),
+        "other_charts": other_charts(run),
+        "loss": _present([curve_chart(comparison, LOSS)]),
+        "curves": _present([curve_chart(comparison, curve) for curve in CURVES]),
+        "ledger_charts": _present([ledger_chart(run.data)]),
+        "length_charts": length_charts(run.data),
+    }
+    return {name: [gallery.add(chart) for chart in found] for name, found in charts.items()}
+
+
+def _present(charts: Sequence[Chart | None]) -> list[Chart]:
+    return [chart for chart in charts if chart is not None]
+
+
+def parts(sentence: str) -> list[tuple[str, str]]:
     """Split a sentence into plain text, values and their intervals, which are set apart in type."""
     kinds = ("text", "value", "interval")
     return [(kinds[place % 3], part) for place, part in enumerate(_ESTIMATE.split(sentence))]
-
-
-def _loss(loss: LossChart | None) -> dict[str, object] | None:
-    """Draw the loss twice: the style sheet shows the one that fits the screen."""
-    if loss is None:
-        return None
-    wide = line_chart(loss.chart, _WIDE, 340)
-    return {"wide": wide, "narrow": line_chart(loss.chart, _NARROW, 300), "about": loss}

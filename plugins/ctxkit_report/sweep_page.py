@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ctxkit_report.figures import LineChart, Point, Series, line_chart
+from ctxkit_report.figures import OTHERS, LineChart, Point, Series
+from ctxkit_report.gallery import Gallery
 from ctxkit_report.notation import number, tokens
 from ctxkit_report.publish import fill, publish
 from ctxkit_report.reading import dicts, mapping
@@ -12,9 +13,6 @@ from ctxkit_report.reading import dicts, mapping
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-_STYLES = 4
-"""Colours of the lines, after which they repeat."""
 
 
 def write_page(sweep_dir: Path) -> str | None:
@@ -27,13 +25,15 @@ def write_page(sweep_dir: Path) -> str | None:
     axis = _axis(results)
     if not _drawable(results, axis):
         return None
-    figures = [(chart.title, line_chart(chart)) for chart in _charts(results, axis)]
+    gallery = Gallery()
+    figures = [gallery.add(chart) for chart in _charts(results, axis)]
     ordered = sorted(results, key=lambda item: (item["task"], item["metric"], item["length"]))
     page = fill(
         "sweep.html.j2",
         name=sweep_dir.name,
         axis=axis or "the context length it was measured at",
         figures=figures,
+        **gallery.parts(),
         intervals=sorted({item["interval"] for item in results if item["interval"]}),
         keys=list(results[0]["values"]),
         rows=[_cells(item) for item in ordered],
@@ -81,7 +81,7 @@ def _series(members: Sequence[dict[str, Any]], axis: str | None) -> tuple[Series
         length = [] if item["task"] == "train" or not axis else [f"{tokens(item['length'])} tokens"]
         lines.setdefault(", ".join([*length, *others]) or item["metric"], []).append(item)
     return tuple(
-        Series(label, f"series other-{place % _STYLES}", tuple(_point(item, axis) for item in items))
+        Series(label, f"other-{place % OTHERS}", tuple(_point(item, axis) for item in items))
         for place, (label, items) in enumerate(lines.items())
     )
 
@@ -91,10 +91,7 @@ def _said(values: dict[str, Any]) -> list[str]:
 
 
 def _point(item: dict[str, Any], axis: str | None) -> Point:
-    runs = f"{item['runs']} run{'s' if item['runs'] > 1 else ''}"
-    where = [*_said(item["values"]), f"{tokens(item['length'])} tokens"]
-    note = f"{', '.join(where)}: {number(item['mean'])} {_interval(item)}, {runs}"
-    return Point(float(_x(item, axis)), item["mean"], item["low"], item["high"], note)
+    return Point(float(_x(item, axis)), item["mean"], item["low"], item["high"], item["runs"])
 
 
 def _cells(item: dict[str, Any]) -> list[str]:

@@ -68,11 +68,12 @@ def training_rows(comparison: Comparison) -> tuple[TrainingRow, ...]:
 
 
 def other_evals(comparison: Comparison) -> tuple[EvalTable, ...]:
-    """Gather every measurement that the comparison and the heatmaps do not show."""
+    """Gather every measurement that the comparison, the heatmaps and the charts by position do not show."""
     groups: dict[tuple[str, int], list[tuple[str, Measurement]]] = {}
     for item in comparison.run.evals:
         known = _shown(comparison, item)
-        rest = [(item.stage, each) for each in item.report.measurements if each.metric not in known]
+        left = (each for each in item.report.measurements if each.metric not in known and each.positions is None)
+        rest = [(item.stage, each) for each in left]
         if rest:
             groups.setdefault((item.report.task, item.number), []).extend(rest)
     return tuple(_eval_table(task, found) for (task, _), found in sorted(groups.items()))
