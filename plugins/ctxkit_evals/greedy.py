@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ctxkit.errors import CtxkitError
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Sequence
 
     from transformers import Cache, PreTrainedModel
+
+    Enough: TypeAlias = Callable[[list[int]], bool]
 
 MASK = 1 << 27
 """Cells of the causal mask that are made at once where tokens are read after others, one byte each."""
@@ -81,20 +83,22 @@ class Reader:
             self._one_row()
 
     def write(
-        self, ids: Sequence[Sequence[int]], most: int, enough: Callable[[list[int]], bool] = lambda _: False
+        self, ids: Sequence[Sequence[int]], most: int, enough: Enough | Sequence[Enough] = lambda _: False
     ) -> list[list[int]]:
         """Read rows, then write after each by greedy decoding; afterwards be where it was before it read them.
 
         The most likely token is taken, whatever the model's generation settings say. A row ends with `most` tokens,
-        before a token that ends a text by the model's settings, or when `enough`, asked with what was written so far,
-        says so.
+        before a token that ends a text by the model's settings, or when `enough`, one for all rows or one for each,
+        says so of what was written so far.
 
         Returns:
             The tokens written, for each row; one that ends a text is not among them.
         """
         before = self.length
         writer = self._writer(before + len(ids[0]), most)
-        written = _written(writer, ids if writer is self else self._after(ids), most, enough, _ends(self._model))
+        rows = ids if writer is self else self._after(ids)
+        each = [enough] * len(ids) if callable(enough) else enough
+        written = _written(writer, rows, most, each, _ends(self._model))
         if writer is self:
             self.back_to(before)
         return written
@@ -170,7 +174,7 @@ def batches(rows: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
 
 
 def _written(
-    reader: Reader, ids: Sequence[Sequence[int]], most: int, enough: Callable[[list[int]], bool], ends: set[int]
+    reader: Reader, ids: Sequence[Sequence[int]], most: int, enough: Sequence[Enough], ends: set[int]
 ) -> list[list[int]]:
     """Return what greedy decoding writes after each row; a row that has ended waits for the others."""
     written: list[list[int]] = [[] for _ in ids]
@@ -181,7 +185,7 @@ def _written(
         for row in sorted(open_rows):
             if tokens[row] not in ends:
                 written[row].append(tokens[row])
-            if tokens[row] in ends or len(written[row]) == most or enough(written[row]):
+            if tokens[row] in ends or len(written[row]) == most or enough[row](written[row]):
                 open_rows.remove(row)
         if open_rows:
             logits = reader.read([[token] for token in tokens])

@@ -207,6 +207,8 @@ def test_a_row_ends_when_there_is_enough() -> None:
         return written == free[0][:2] or written == free[1][:5]
 
     assert Reader(model).write(ids, most=8, enough=enough) == [free[0][:2], free[1][:5], free[2]]
+    each = [lambda written, size=size: len(written) == size for size in (1, 8, 3)]
+    assert Reader(model).write(ids, most=8, enough=each) == [free[0][:1], free[1], free[2][:3]]
     assert Reader(model).write(ids, most=0) == [[], [], []]
 
 
