@@ -6,29 +6,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctxkit.spec.intervals import bootstrap_mean
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-RESAMPLES = 2000
+    from numpy.typing import ArrayLike
 
 
 def bootstrap_perplexity(
-    sums: NDArray[np.float64], tokens: int, documents: Sequence[str], seed: int
+    sums: ArrayLike, tokens: ArrayLike, documents: Sequence[str], seed: int
 ) -> tuple[float, float]:
     """Return the percentile interval of `exp(mean loss)` over documents drawn with replacement.
 
-    `sums` holds the summed negative log-likelihood of each window in nats; every window has the same count of tokens.
-    Windows of one document, named alike in `documents`, are drawn together, because they are not independent. With a
-    single document its windows are drawn instead, and the interval says nothing about other documents.
+    `sums` holds the summed negative log-likelihood of each text in nats, `tokens` how many tokens that is, for each
+    text or for all. Texts of one document, named alike in `documents`, are drawn together, because they are not
+    independent. With a single document its texts are drawn instead, and the interval says nothing of other documents.
     """
     names, owner = np.unique(np.asarray(documents), return_inverse=True)
     if len(names) == 1:
-        names, owner = np.arange(len(sums)), np.arange(len(sums))
-    by_document = np.bincount(owner, weights=sums, minlength=len(names))
-    counts = np.bincount(owner, minlength=len(names)) * tokens
-    drawn = np.random.default_rng(seed).integers(len(names), size=(RESAMPLES, len(names)))
-    means = by_document[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    low, high = np.percentile(np.exp(means), (2.5, 97.5))
-    return float(low), float(high)
+        owner = np.arange(len(documents))
+    losses = np.bincount(owner, weights=np.asarray(sums, dtype=np.float64))
+    counts = np.bincount(owner, weights=np.broadcast_to(np.asarray(tokens, dtype=np.float64), owner.shape))
+    low, high = bootstrap_mean(losses / counts, seed, counts)
+    return float(np.exp(low)), float(np.exp(high))

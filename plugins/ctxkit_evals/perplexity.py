@@ -1,154 +1,145 @@
-"""Perplexity by context length."""
+"""Perplexity by context length: windows that slide over the same texts, so that every length scores the same tokens."""
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from ctxkit.errors import DataError
-from ctxkit.spec import Document, EvalReport, Measurement, Sample
+from ctxkit.spec import Cells, Document, EvalReport, Measurement, Sample
 from ctxkit_evals.intervals import bootstrap_perplexity
+from ctxkit_evals.likelihood import begin_ids, beyond_window, check_finite, token_losses
+from ctxkit_evals.perplexity_texts import Part, Stretch, Window, buckets, parts, stretches, stride_at, windows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-FORWARD_TOKENS = 4096
-"""Tokens of one row whose logits exist at once; the rest of the row is reached through the KV cache, which is exact
-where the rotary frequencies are the same at every length; elsewhere the whole row is computed for each block."""
+    from ctxkit.spec.cells import Work
+
 TAIL = 4
-"""The tail is the last 1/4 of a window."""
+"""The tail is the last 1/4 of a text."""
 
-
-@dataclass(frozen=True)
-class Window:
-    """The tokens that end at one place of one document."""
-
-    ids: list[int]
-    document_id: str
-    id: str
-    """Document and end, the same for the same window."""
+Sums: TypeAlias = list[list[float]]
+"""Of each text, the losses summed over each of its `_spans`, in nats."""
 
 
 @dataclass(frozen=True)
 class Perplexity:
     """Measure exp of the mean negative log-likelihood a token, token-weighted, with a bootstrap interval.
 
-    A window of n tokens predicts n - 1 of them. No begin token is put in front of a window, which usually starts in the
-    middle of its document.
+    A text has as many tokens as the longest window, a begin token included where the tokenizer itself sets one; then
+    every window begins with it.
     """
 
     documents: Iterable[Document]
     lengths: Sequence[int]
-    windows: int
+    texts: int
+    stride: int
     batch_size: int
+    """Windows of the longest length that are computed at once; of shorter ones as many tokens."""
     seed: int
-    track: Callable[[Iterable[Any], str, int], Iterator[Any]]
+    cells: Callable[[str, Mapping[str, Work]], Cells]
 
     def __call__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> EvalReport:
-        """Return perplexity over whole windows and over their last quarters, for each length."""
-        windows = self.chosen(tokenizer)
-        batches = [
-            (length, windows[start : start + self.batch_size])
-            for length in self.lengths
-            for start in range(0, len(windows), self.batch_size)
-        ]
-        losses: dict[int, list[NDArray[np.float64]]] = {length: [] for length in self.lengths}
-        for length, batch in self.track(batches, "perplexity", len(batches)):
-            losses[length] += list(token_losses(model, [window.ids[-length:] for window in batch]))
-        measurements, samples = [], []
-        for length in self.lengths:
-            rows = np.stack(losses[length])
-            tail = rows[:, -(length // TAIL) :]
-            measurements += [
-                self._measured("perplexity", length, rows, windows),
-                self._measured("perplexity_tail", length, tail, windows),
-            ]
-            samples += [Sample(window.id, length, float(row.mean())) for window, row in zip(windows, rows, strict=True)]
+        """Return perplexity of whole texts and of their last quarters by length, and by position at the longest."""
+        texts, begin = self.chosen(tokenizer), begin_ids(tokenizer)
+        planned = list(self._parts(texts))
+        cells = self.cells("perplexity", {part.name: partial(self._sums, model, part, begin) for part in planned})
+        measurements: list[Measurement] = []
+        samples: list[Sample] = []
+        for length, group in groupby(planned, lambda part: part.length):
+            measured = [part for part in group if part.name in cells.found]
+            named = [text for part in measured for text in part.texts]
+            sums = np.array([row for part in measured for row in cells.found[part.name]])
+            measurements += self._measured(length, named, sums) if named else ()
+            samples += self._samples(length, named, sums)
         metadata: dict[str, str | int | float] = {
             "seed": self.seed,
             "interval": "bootstrap 95 % over documents",
-            "documents": len({window.document_id for window in windows}),
+            "documents": len({text.document_id for text in texts}),
             "sample_score": "mean nats a token",
+            "stride": ", ".join(f"{stride_at(length, self.stride)} at {length}" for length in self.lengths),
+            "bos": "yes" if begin else "no",
+            **beyond_window(model, self.lengths),
         }
-        return EvalReport("perplexity", tuple(measurements), tuple(samples), metadata)
+        return EvalReport("perplexity", tuple(measurements), tuple(samples), metadata, cells.failed)
 
-    def _measured(self, metric: str, length: int, rows: NDArray[np.float64], windows: Sequence[Window]) -> Measurement:
-        documents = [window.document_id for window in windows]
-        interval = bootstrap_perplexity(rows.sum(axis=1), rows.shape[1], documents, self.seed)
-        return Measurement(metric, length, float(np.exp(rows.mean())), *interval, len(rows))
-
-    def chosen(self, tokenizer: PreTrainedTokenizerBase) -> list[Window]:
-        """Return windows of the longest length, none twice: one a document, then another of each, and so on.
+    def chosen(self, tokenizer: PreTrainedTokenizerBase) -> list[Stretch]:
+        """Return the texts, without their begin token.
 
         Raises:
             DataError: no document is long enough.
         """
-        longest = max(self.lengths)
-        found: list[tuple[str, list[int]]] = []
-        for document in self.documents:
-            encoded = tokenizer(document.text, add_special_tokens=False, split_special_tokens=True, verbose=False)
-            if len(encoded["input_ids"]) >= longest:
-                found.append((document.id, encoded["input_ids"]))
-            if len(found) == self.windows:
-                break
-        if not found:
-            raise DataError(
-                f"perplexity: no document has {longest} tokens", "shorten `lengths`, or choose longer texts"
-            )
-        generator = random.Random(f"perplexity {self.seed}")
-        rounds = -(-self.windows // len(found))
-        ends = [range(longest, len(ids) + 1) for _, ids in found]
-        drawn = [generator.sample(places, min(rounds, len(places))) for places in ends]
-        windows = [
-            Window(ids[places[turn] - longest : places[turn]], name, f"{name}:{places[turn]}")
-            for turn in range(rounds)
-            for (name, ids), places in zip(found, drawn, strict=True)
-            if turn < len(places)
-        ]
-        return windows[: self.windows]
+        tokens = self._longest - len(begin_ids(tokenizer))
+        return stretches(self.documents, tokenizer, tokens, self.texts, self.seed)
+
+    @property
+    def _longest(self) -> int:
+        return max(self.lengths)
+
+    @property
+    def _spans(self) -> list[tuple[int, int]]:
+        """The positions of a text that are summed up, first and end: all, the tail, and the buckets."""
+        total = self._longest
+        return [(1, total), (total - total // TAIL, total), *buckets(total)]
+
+    def _windows(self, length: int) -> list[Window]:
+        return windows(self._longest, length, stride_at(length, self.stride))
+
+    def _parts(self, texts: Sequence[Stretch]) -> Iterator[Part]:
+        for length in self.lengths:
+            yield from parts(texts, length, len(self._windows(length)) * length)
+
+    def _sums(self, model: PreTrainedModel, part: Part, begin: Sequence[int]) -> Sums:
+        rows = [text.ids for text in part.texts]
+        losses = sliding_losses(model, rows, self._windows(part.length), begin, self.batch_size * self._longest)
+        for text, row in zip(part.texts, losses, strict=True):
+            check_finite(row, text.id)
+        return [[float(row[first - 1 : end - 1].sum()) for first, end in self._spans] for row in losses]
+
+    def _measured(self, length: int, texts: Sequence[Stretch], sums: NDArray[np.float64]) -> Iterator[Measurement]:
+        documents = [text.document_id for text in texts]
+        by_position = ["perplexity_by_position"] * (len(self._spans) - 2 if length == self._longest else 0)
+        for metric, (first, end), column in zip(
+            ["perplexity", "perplexity_tail", *by_position], self._spans, sums.T, strict=False
+        ):
+            interval = bootstrap_perplexity(column, end - first, documents, self.seed)
+            value = float(np.exp(column.mean() / (end - first)))
+            positions = (first, end) if metric == "perplexity_by_position" else None
+            yield Measurement(metric, length, value, *interval, len(texts), positions=positions)
+
+    def _samples(self, length: int, texts: Sequence[Stretch], sums: NDArray[np.float64]) -> Iterator[Sample]:
+        for text, row in zip(texts, sums, strict=True):
+            score = float(row[0]) / (self._longest - 1)
+            yield Sample(text.id, length, score, metadata={"document": text.document_id, "end": text.end})
 
 
-def token_losses(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    """Return the negative log-likelihood of every token but the first, in nats, shape (rows, tokens - 1)."""
-    import torch
+def sliding_losses(
+    model: PreTrainedModel,
+    texts: Sequence[list[int]],
+    sliding: Sequence[Window],
+    begin: Sequence[int],
+    batch_tokens: int,
+) -> NDArray[np.float64]:
+    """Return the loss of every token but the first of texts of equal length, in nats, shape (texts, tokens - 1).
 
-    ids = torch.tensor([list(row) for row in rows], device=model.device)
-    losses = []
-    for start, logits in _logits(model, ids):
-        targets = ids[:, start + 1 : start + 1 + logits.shape[1]]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-        losses.append(loss.view(len(rows), -1).double().cpu())
-    joined: NDArray[np.float64] = torch.cat(losses, dim=1).numpy()
-    return joined
-
-
-def _logits(model: PreTrainedModel, ids: Any) -> Iterator[tuple[int, Any]]:
-    """Yield the logits of every token but the last, a block at a time, each with the place where it begins."""
-    import torch
-
-    inputs, cache = ids[:, :-1], None
-    several = inputs.shape[1] > FORWARD_TOKENS
-    for start in range(0, inputs.shape[1], FORWARD_TOKENS):
-        stop = min(start + FORWARD_TOKENS, inputs.shape[1])
-        if several and _rotates_by_length(model):
-            # The keys of a cache would keep the frequencies of the shorter row that they were written for.
-            block = torch.arange(start, stop, device=inputs.device)
-            yield start, model(input_ids=inputs, logits_to_keep=block, use_cache=False).logits
-            continue
-        # Without a cache object, transformers would see one block of a longer row as a row of its own.
-        outputs = model(input_ids=inputs[:, start:stop], past_key_values=cache, use_cache=several)
-        cache = outputs.past_key_values if several else None
-        yield start, outputs.logits
-
-
-def _rotates_by_length(model: PreTrainedModel) -> bool:
-    """Return whether the rotary frequencies of a model depend on the length of the row."""
-    parameters = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
-    parameters = parameters.get("full_attention") or parameters
-    return parameters.get("rope_type") in ("dynamic", "longrope")
+    `begin`, if not empty, is the begin token: it stands before each text, and is the first token of each window.
+    `batch_tokens` are computed at once.
+    """
+    total = len(begin) + len(texts[0])
+    losses = np.full((len(texts), total - 1), np.nan)
+    pairs = [(window, number) for window in sliding for number in range(len(texts))]
+    for (length, scored), group in groupby(pairs, lambda pair: (pair[0].end - pair[0].start, pair[0].scored)):
+        same, step = list(group), max(1, batch_tokens // length)
+        for batch in (same[start : start + step] for start in range(0, len(same), step)):
+            # A text stands after its begin token, so a window's first place is the begin token's.
+            rows = [[*begin, *texts[number][window.start : window.end - len(begin)]] for window, number in batch]
+            for (window, number), found in zip(batch, token_losses(model, rows, scored), strict=True):
+                losses[number, window.end - 1 - scored : window.end - 1] = found
+    return losses

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
@@ -14,12 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from ctxkit.errors import DataError
 from ctxkit.spec import Context, Document
 from ctxkit.spec.intervals import wilson
-from ctxkit_evals import perplexity as perplexity_module
-from ctxkit_evals.intervals import bootstrap_perplexity
 from ctxkit_evals.passkey import Passkey, Prompt, Wording, recalled
 from ctxkit_evals.passkey_options import PasskeyOptions
-from ctxkit_evals.perplexity import Perplexity, token_losses
-from ctxkit_evals.perplexity_options import PerplexityOptions
 from ctxkit_sources.options import RepeatsOptions
 
 pytestmark = pytest.mark.torch
@@ -140,79 +134,6 @@ def test_wilson_interval_equals_the_published_one(successes: int, count: int, lo
     assert wilson(successes, count) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_bootstrap_covers_a_known_mean() -> None:
-    """The 95 % interval of synthetic documents covers the true perplexity about 95 times in 100."""
-    generator = np.random.default_rng(0)
-    covered = 0
-    for seed in range(200):
-        sums = 50 * generator.gamma(shape=40, scale=2 / 40, size=60)
-        low, high = bootstrap_perplexity(sums, 50, [str(number) for number in range(60)], seed)
-        covered += low <= math.exp(2) <= high
-    assert 0.88 <= covered / 200 <= 0.99
-
-
-def test_windows_of_one_document_are_drawn_together() -> None:
-    """Repeating each document ten times does not narrow the interval, as it would if windows were independent."""
-    sums = 50 * np.random.default_rng(1).gamma(shape=40, scale=2 / 40, size=12)
-    names = [str(number) for number in range(12)]
-    once = bootstrap_perplexity(sums, 50, names, 0)
-    assert bootstrap_perplexity(
-        np.repeat(sums, 10), 50, [name for name in names for _ in range(10)], 0
-    ) == pytest.approx(once)
-
-
-def test_no_window_is_taken_twice(tokenizer: PreTrainedTokenizerFast) -> None:
-    """A document with three places for a window gives three, however many are asked for."""
-    short = [Document("x" * 66, id="a"), Document("y" * 64, id="b")]
-    windows = Perplexity(short, (16, 64), windows=50, batch_size=3, seed=0, track=track).chosen(tokenizer)
-    assert sorted(window.id for window in windows) == ["a:64", "a:65", "a:66", "b:64"]
-
-
-def test_token_losses_equal_a_float64_loop(model: LlamaForCausalLM) -> None:
-    """Each loss equals -log softmax in double precision, computed one prefix at a time."""
-    ids = torch.randint(0, 257, (2, 12), generator=torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        found = token_losses(model, ids.tolist())
-        for row in range(2):
-            for position in range(11):
-                logits = model(input_ids=ids[row : row + 1, : position + 1]).logits[0, -1].double()
-                expected = torch.logsumexp(logits, 0) - logits[ids[row, position + 1]]
-                assert found[row, position] == pytest.approx(float(expected), abs=1e-5)
-
-
-def test_long_rows_in_blocks_equal_one_forward_pass(model: LlamaForCausalLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows longer than a block give the same losses through the KV cache."""
-    ids = torch.randint(0, 257, (2, 50), generator=torch.Generator().manual_seed(4)).tolist()
-    with torch.no_grad():
-        whole = token_losses(model, ids)
-        monkeypatch.setattr(perplexity_module, "FORWARD_TOKENS", 16)
-        assert token_losses(model, ids) == pytest.approx(whole, abs=1e-5)
-
-
-def test_perplexity_is_token_weighted_and_ends_at_the_same_tokens(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
-) -> None:
-    """Windows of every length end at the same token, and the report is exp of the mean loss over all of them."""
-    measure = Perplexity(TEXT, (32, 64), windows=4, batch_size=3, seed=0, track=track)
-    windows = measure.chosen(tokenizer)
-    with torch.no_grad():
-        report = measure(model, tokenizer)
-        losses = token_losses(model, [window.ids[-32:] for window in windows])
-    by_metric = {(item.metric, item.length): item for item in report.measurements}
-    assert by_metric["perplexity", 32].value == pytest.approx(math.exp(losses.mean()))
-    assert by_metric["perplexity_tail", 32].value == pytest.approx(math.exp(losses[:, -8:].mean()))
-    assert all(item.low <= item.value <= item.high for item in report.measurements)
-    assert len({window.document_id for window in windows}) == 4
-
-
-def test_documents_shorter_than_the_window_are_said(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
-) -> None:
-    """With no document of the longest length there is a message, not an empty result."""
-    with pytest.raises(DataError, match="no document has 9999 tokens"):
-        Perplexity(TEXT, (9999,), windows=4, batch_size=3, seed=0, track=track)(model, tokenizer)
-
-
 @pytest.mark.parametrize("wrong", [{"depths": ()}, {"lengths": (64, 64)}, {"depths": (0.5, 0.5)}, {"needle": "key"}])
 def test_passkey_options_that_measure_nothing_are_refused(wrong: dict) -> None:
     """No depths, a length or depth stated twice, a needle without the key: refused with the recipe."""
@@ -232,11 +153,6 @@ def test_options_build_what_they_say(model: LlamaForCausalLM, tokenizer: PreTrai
     """Every option reaches the measurement it is for."""
     source = RepeatsOptions(kind="repeats", documents=5, length=200)
     key = PasskeyOptions(kind="passkey", haystack=source, lengths=(96,), samples=3, depths=(0.5,), batch_size=2)
-    text = PerplexityOptions(kind="perplexity", source=source, lengths=(16, 32), windows=3)
     with torch.no_grad():
         report = key.build(Context(seed=1))(model, tokenizer)
         assert [(m.length, m.depth, m.count) for m in report.measurements] == [(96, None, 3), (96, 0.5, 3)]
-        report = text.build(Context(seed=1))(model, tokenizer)
-        assert {(m.metric, m.length) for m in report.measurements} == {
-            (name, length) for name in ("perplexity", "perplexity_tail") for length in (16, 32)
-        }

@@ -1,4 +1,4 @@
-"""Perplexity in blocks is that of the whole row, also where the rotary frequencies depend on the length."""
+"""Losses in pieces are those of the whole row, also where the rotary frequencies depend on the length."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctxkit_evals import perplexity
+from ctxkit_evals import likelihood
 
 pytestmark = pytest.mark.torch
 
@@ -24,8 +24,8 @@ SCALED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("nested", [False, True], ids=["flat", "by layer type"])
 @pytest.mark.parametrize("kind", SCALED)
-def test_blocks(kind: str, nested: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row of 80 tokens in blocks of 16 has the losses of one forward, from a window of 32 tokens."""
+def test_pieces(kind: str, nested: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of 80 tokens in pieces of 16 has the losses of one forward, from a window of 32 tokens."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -45,6 +45,6 @@ def test_blocks(kind: str, nested: bool, monkeypatch: pytest.MonkeyPatch) -> Non
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([row]), use_cache=False).logits[0, :-1]
         whole = torch.nn.functional.cross_entropy(logits, torch.tensor(row[1:]), reduction="none").double().numpy()
-        monkeypatch.setattr(perplexity, "FORWARD_TOKENS", 16)
-        blocks = perplexity.token_losses(model, [row])[0]
-    np.testing.assert_allclose(blocks, whole, rtol=1e-4, atol=1e-4)
+        monkeypatch.setattr(likelihood, "LOGITS", 16)
+        pieces = likelihood.token_losses(model, [row], 79)[0]
+    np.testing.assert_allclose(pieces, whole, rtol=1e-4, atol=1e-4)
