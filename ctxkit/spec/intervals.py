@@ -15,8 +15,11 @@ Z = 1.959963984540054
 RESAMPLES = 2000
 
 
-def wilson(successes: float, count: int) -> tuple[float, float]:
-    """Return Wilson's score interval of a share (Wilson 1927); unlike the plain one it stays within 0 and 1."""
+def wilson(successes: float, count: float) -> tuple[float, float]:
+    """Return Wilson's score interval of a share (Wilson 1927); unlike the plain one it stays within 0 and 1.
+
+    The count need not be whole: it may be that of independent samples that would vary as much as those at hand.
+    """
     share = successes / count
     centre = (share + Z * Z / (2 * count)) / (1 + Z * Z / count)
     spread = Z / (1 + Z * Z / count) * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count))
