@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ctxkit.registry import Registry
 
 TYPED = Origin("the command line")
+NAMES = {"name_or_path", "adapter_name_or_path"}
+"""Fields of the `model` section that are typed, whatever a suite says."""
 RECIPE_KEYS = {"data", "stages", "train"}
 """Any of them makes a file a recipe, of which a suite has the evals alone."""
 
@@ -50,11 +52,20 @@ class Subject:
     evals: Node | None = None
     """Those of the recipe of a run."""
     seed: int = 0
+    stage: str | None = None
+    """Of a run, where one was named."""
 
     @property
     def name(self) -> str:
-        """The last part of what was typed, which names the folder of the results."""
-        return Path(self.target).resolve().name if Path(self.target).exists() else self.target.replace("/", "--")
+        """What the folder of the results is called: the last part of what was typed, or the run and its stage."""
+        if not Path(self.target).exists():
+            return self.target.replace("/", "--")
+        folder = Path(self.target).resolve()
+        if folder.name == "model" and folder.parent.parent.name == "stages":
+            folder = folder.parent
+        if folder.parent.name == "stages":
+            return f"{folder.parent.parent.name}-{folder.name}"
+        return f"{folder.name}-{self.stage}" if self.stage else folder.name
 
 
 def subject(target: str, stage: str | None) -> Subject:
@@ -75,7 +86,7 @@ def subject(target: str, stage: str | None) -> Subject:
         raise _mistake(f"{target} has no stage {wanted}", f"it has {', '.join(named)}")
     model = _trained_model(folder, wanted, recipe, named)
     seed = named[wanted].nearest(("train", "seed"))
-    return Subject(target, model, named[wanted].child("evals"), seed[0].plain() if len(seed[1]) == 2 else 0)
+    return Subject(target, model, named[wanted].child("evals"), seed[0].plain() if len(seed[1]) == 2 else 0, stage)
 
 
 def _result(recipe: Node, stages: dict[str, Node]) -> str:
@@ -123,10 +134,12 @@ def read(subject: Subject, typed: Typed, registry: Registry) -> Suite:
     if not evals:
         raise _mistake(f"nothing says what to measure on {subject.target}", f"name a suite: {_choices(registry)}")
     top = {key: node for tree in trees for key, node in tree.value.items() if key != "model"}
-    models = [tree.value["model"] for tree in trees if "model" in tree.value]
     model = subject.model
-    for other in models:
-        model = layers.merge(other, model)
+    for other in (tree.value["model"] for tree in trees if "model" in tree.value):
+        model = layers.merge(model, other)
+    model = layers.merge(
+        model, Node({key: subject.model.value[key] for key in NAMES & subject.model.value.keys()}, TYPED)
+    )
     tree = Node({"seed": Node(subject.seed, TYPED), **top, "model": model, "evals": Node(evals, TYPED)}, TYPED)
     for index in _with_lengths(evals, registry) if typed.lengths else ():
         tree = layers.assigned(tree, ("evals", str(index), "lengths"), list(typed.lengths), TYPED)

@@ -50,9 +50,10 @@ def evaluate_suite(suite: Suite, host: Host, directory: RunDirectory, command: l
         wait_for(directory.path / "suite.yaml")
         with stop.installed():
             return _measured(_Measured.of(suite, host), directory)
+    measured = _Measured.of(suite, host)
+    _check_free(directory)
     with directory.locked(), stop.installed():
         try:
-            measured = _Measured.of(suite, host)
             _claim(measured, directory, command)
             reports = _measured(measured, directory)
             _check_any(reports)
@@ -134,16 +135,26 @@ def _measured(measured: _Measured, directory: RunDirectory) -> tuple[EvalReport,
     return evaluate(MODEL, measured.suite.evals, directory, measured.load, measured.context)
 
 
+def _check_free(directory: RunDirectory) -> None:
+    """Refuse a folder that holds something else.
+
+    Raises:
+        ResumeError: it holds a run, or files that are none of ours.
+    """
+    found = [path for path in directory.path.glob("*") if not path.name.startswith(".")]
+    if found and "suite" not in directory.status():
+        what = "a run" if (directory.path / "recipe.yaml").exists() else f"other files: {found[0].name}, ..."
+        raise ResumeError(f"{directory.path} holds {what}", "choose another folder with --output")
+
+
 def _claim(measured: _Measured, directory: RunDirectory, command: list[str]) -> None:
     """Write down what is measured.
 
     Raises:
-        ResumeError: the directory holds a run, or results of another model or seed.
+        ResumeError: the directory holds results of another model or seed.
     """
     about = {"known_by": _identity(measured), "seed": measured.suite.seed}
     before = directory.status()
-    if (directory.path / "recipe.yaml").exists() or (before and "suite" not in before):
-        raise ResumeError(f"{directory.path} holds a run", "choose another folder with --output")
     if before and before["suite"] != about:
         said = f"{directory.path} holds what was measured on another model or with another seed"
         raise ResumeError(said, "choose another folder with --output")
