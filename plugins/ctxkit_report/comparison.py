@@ -101,10 +101,13 @@ class Comparison:
         return {item.length: item for item in whole if item.metric == metric.name}
 
     def note(self, length: int) -> str:
-        """Say whether a length is one of the two windows."""
+        """Say whether a length is one of the two windows, or more than the model was made for."""
         if length == self.original:
             return "original window"
-        return "extended window" if length == self.window else ""
+        if length == self.window:
+            return "extended window"
+        most = self.window or self.original
+        return "beyond window" if most and length > most else ""
 
     def blocks(self) -> tuple[Block, ...]:
         """Return the table: a block for each metric that was measured."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctxkit_report.comparison import METRICS, PASSKEY, TAIL, WHOLE, Comparison, Metric
-from ctxkit_report.notation import SPACE, TIMES, count_range, estimate, number
+from ctxkit_report.notation import SPACE, TIMES, count_range, estimate, number, overlap
+from ctxkit_report.paired import Pairs, pairs
 
 if TYPE_CHECKING:
     from ctxkit.spec import Measurement
@@ -33,31 +35,37 @@ class Headline:
 
 @dataclass(frozen=True)
 class _Finding:
-    """One metric at one length: before, control, after."""
+    """One metric at one length: before, control, after, and the same prompts pair by pair."""
 
     metric: Metric
     length: int
     after: Measurement
     before: Measurement | None
     control: Measurement | None
+    since: Pairs | None
+    """Before and after."""
+    against: Pairs | None
+    """Control and after."""
 
     @property
     def clear(self) -> bool:
-        """Whether it got better, and the intervals before and after do not meet."""
-        return self.before is not None and self._better(self.after, self.before)
+        """Whether it got better, beyond chance."""
+        return self.before is not None and self._better(self.after, self.before, self.since)
 
     @property
     def matched(self) -> bool:
-        """Whether the control did as well, or better, as far as the intervals tell."""
-        return self.control is not None and not self._better(self.after, self.control)
+        """Whether the control did as well, or better, as far as one can tell."""
+        return self.control is not None and not self._better(self.after, self.control, self.against)
 
     @property
     def beaten(self) -> bool:
         """Whether the control did clearly better."""
-        return self.control is not None and self._better(self.control, self.after)
+        return self.control is not None and self._better(self.control, self.after, self.against)
 
-    def _better(self, one: Measurement, other: Measurement) -> bool:
-        return not _overlap(one, other) and (one.value > other.value) is self.metric.rising
+    def _better(self, one: Measurement, other: Measurement, same: Pairs | None) -> bool:
+        """Go by the same prompts where there are, else by intervals that do not meet."""
+        clear = same.clear if same else not overlap(one, other)
+        return clear and (one.value > other.value) is self.metric.rising
 
 
 def headline(comparison: Comparison) -> Headline:
@@ -68,7 +76,8 @@ def headline(comparison: Comparison) -> Headline:
     if not found:
         return Headline(_nothing(comparison), ())
     sentences = [_sentence(finding) for finding in found]
-    return Headline(_lead(comparison, found[0]), (*sentences, *_short_context(comparison), _counts(found)))
+    tested = [said for finding in found for said in _pair_by_pair(finding)]
+    return Headline(_lead(comparison, found[0]), (*sentences, *tested, *_short_context(comparison), _counts(found)))
 
 
 def status_note(status: str) -> str:
@@ -87,9 +96,21 @@ def _finding(comparison: Comparison, metric: Metric) -> _Finding | None:
 
 
 def _at(comparison: Comparison, metric: Metric, length: int) -> _Finding | None:
-    stages = (comparison.run.result, comparison.stage("before"), comparison.stage("control"))
-    after, before, control = (comparison.pooled(metric, stage).get(length) for stage in stages)
-    return _Finding(metric, length, after, before, control) if after else None
+    result, before, control = comparison.run.result, comparison.stage("before"), comparison.stage("control")
+    measured = [comparison.pooled(metric, stage).get(length) for stage in (result, before, control)]
+    after = measured[0]
+    if after is None:
+        return None
+    # The scores of perplexity are of whole windows: they say nothing of the last quarter alone.
+    since, against = (
+        None if metric is TAIL else _pairs(comparison, metric, each, length) for each in (before, control)
+    )
+    return _Finding(metric, length, after, measured[1], measured[2], since, against)
+
+
+def _pairs(comparison: Comparison, metric: Metric, stage: str | None, length: int) -> Pairs | None:
+    run = comparison.run
+    return pairs(run.report(stage, metric.task), run.report(run.result, metric.task), length)
 
 
 def _lead(comparison: Comparison, main: _Finding) -> str:
@@ -112,10 +133,19 @@ def _sentence(finding: _Finding) -> str:
     after = estimate(finding.after)
     text = f"{where} {_change(finding.before, finding.after)}" if finding.before else f"{where} is {after}"
     if finding.control is not None:
-        meets = ", so their intervals overlap" if _overlap(finding.control, finding.after) else ""
+        meets = ", so their intervals overlap" if overlap(finding.control, finding.after) else ""
         meets = ", which is better" if finding.beaten else meets
         text += f"; the control without scaling reached {estimate(finding.control)}{meets}"
     return f"{text}."
+
+
+def _pair_by_pair(finding: _Finding) -> tuple[str, ...]:
+    """Say what became of the same prompts, by McNemar's test."""
+    tested = [(who, found) for who, found in (("before", finding.since), ("the control", finding.against)) if found]
+    parts = [f"against {who} {found}" for who, found in tested if found.p is not None]
+    if not parts:
+        return ()
+    return (f"Prompt by prompt, on the same {tested[0][1].count:,}: {'; '.join(parts)} (McNemar's exact test).",)
 
 
 def _change(before: Measurement, after: Measurement) -> str:
@@ -123,7 +153,7 @@ def _change(before: Measurement, after: Measurement) -> str:
     if old.value == new.value:
         return f"stayed at {new.value} ({old.interval} before, {new.interval} after)"
     verb = "rose" if after.value > before.value else "fell"
-    return f"{verb} from {old} to {new}" + (", with overlapping intervals" if _overlap(before, after) else "")
+    return f"{verb} from {old} to {new}" + (", with overlapping intervals" if overlap(before, after) else "")
 
 
 def _short_context(comparison: Comparison) -> tuple[str, ...]:
@@ -134,8 +164,20 @@ def _short_context(comparison: Comparison) -> tuple[str, ...]:
     finding = _at(comparison, WHOLE, original)
     if finding is None or finding.before is None:
         return ()
-    change = _change(finding.before, finding.after)
-    return (f"Within the original {original} tokens {finding.metric.phrase} {change}.",)
+    return (f"Within the original {original} tokens {finding.metric.phrase} {_cost(finding, finding.before)}.",)
+
+
+def _cost(finding: _Finding, before: Measurement) -> str:
+    old, new = estimate(before), estimate(finding.after)
+    apart = finding.since.clear if finding.since else not overlap(before, finding.after)
+    if old.value == new.value or (apart and not overlap(before, finding.after)):
+        return _change(before, finding.after)
+    if not apart:
+        return f"is unchanged within noise: {old} before, {new} after"
+    gap = finding.since.difference if finding.since else None
+    shares = [f"{100 * math.expm1(part):+.2g}" for part in gap or ()]
+    by = f": by {shares[0]}{SPACE}%{SPACE}[{shares[1]},{SPACE}{shares[2]}] on the same windows" if shares else ""
+    return f"went from {old} to {new}, which is little but no chance{by}"
 
 
 def _counts(found: list[_Finding]) -> str:
@@ -158,7 +200,3 @@ def _nothing(comparison: Comparison) -> str:
     if run.status == "done":
         return f"Trained and saved; the recipe has no evals for the result stage {run.result}"
     return f"No result yet: the result stage {run.result} has no evals{trained}"
-
-
-def _overlap(one: Measurement, other: Measurement) -> bool:
-    return one.low <= other.high and other.low <= one.high

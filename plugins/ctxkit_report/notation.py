@@ -51,6 +51,11 @@ def estimate(measurement: Measurement) -> Estimate:
     return Estimate(value, f"[{low},{SPACE}{high}]", measurement.count)
 
 
+def overlap(one: Measurement, other: Measurement) -> bool:
+    """Return whether the intervals of two measurements meet."""
+    return one.low <= other.high and other.low <= one.high
+
+
 def number(value: float | None) -> str:
     """Write a number with digits that suit its size, and a dash for None."""
     if value is None:

@@ -9,14 +9,16 @@ from ctxkit_report.charts import CURVES, LOSS, curve_chart, passkey_charts, perp
 from ctxkit_report.collect import Run, collect
 from ctxkit_report.comparison import Comparison, compare, control_note
 from ctxkit_report.data_charts import ledger_chart, length_charts
+from ctxkit_report.examples import examples
 from ctxkit_report.gallery import Gallery
 from ctxkit_report.headline import headline, status_note
 from ctxkit_report.ledgers import ledgers
 from ctxkit_report.notation import SPACE
 from ctxkit_report.other_charts import other_charts
+from ctxkit_report.paired import paired_rows
 from ctxkit_report.phases import phase_tables
 from ctxkit_report.publish import fill, publish
-from ctxkit_report.tables import flatten, method_rows, other_evals, training_rows
+from ctxkit_report.tables import failures, flatten, method_rows, other_evals, training_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,6 +60,9 @@ def render(run: Run, *, has_data_page: bool = False) -> str:
         ledgers=ledgers(run.data),
         other=other_evals(comparison),
         methods=method_rows(run),
+        failures=failures(run),
+        paired=paired_rows(comparison),
+        examples=examples(comparison),
         provenance=tuple(flatten(run.provenance)),
         **_figures(comparison, gallery),
         **gallery.parts(live=run.status == "running"),

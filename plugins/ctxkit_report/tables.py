@@ -79,6 +79,15 @@ def other_evals(comparison: Comparison) -> tuple[EvalTable, ...]:
     return tuple(_eval_table(task, found) for (task, _), found in sorted(groups.items()))
 
 
+def failures(run: Run) -> tuple[tuple[str, str], ...]:
+    """Name every cell of an eval that could not be measured, with the reason."""
+    return tuple(
+        (f"{item.stage}, {item.report.task}: {name}", why)
+        for item in run.evals
+        for name, why in item.report.failures.items()
+    )
+
+
 def method_rows(run: Run) -> tuple[tuple[str, str], ...]:
     """Say how each eval was measured, once for all stages that agree."""
     methods: dict[tuple[str, str], list[str]] = {}

@@ -10,11 +10,13 @@ from ctxkit_report.comparison import Block, Comparison, compare, control_note
 from ctxkit_report.headline import headline, status_note
 from ctxkit_report.notation import NONE, plain
 from ctxkit_report.svg import shorten
-from ctxkit_report.tables import training_rows
+from ctxkit_report.tables import failures, training_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from ctxkit_report.collect import Run
 
 _WIDTH = 100
 _FIRST, _CELL, _COUNT = 26, 21, 9
@@ -34,10 +36,18 @@ def summary(run_dir: Path) -> str:
         status_note(run.status),
         _comparison(comparison),
         control_note(run) if comparison.blocks() else "",
+        _failures(run),
         _training(comparison),
         *(f"Could not be read: {problem}" for problem in run.problems),
     ]
     return "\n\n".join(_wrap(part) for part in paragraphs if part) + "\n"
+
+
+def _failures(run: Run) -> str:
+    """Count what could not be measured, and give the first reason."""
+    found = failures(run)
+    count = "1 cell" if len(found) == 1 else f"{len(found):,} cells"
+    return f"Not measured: {count}, the first {': '.join(found[0])}" if found else ""
 
 
 def _wrap(part: str) -> str:
