@@ -1,0 +1,84 @@
+"""Shares of right answers with their 95 % intervals, by length and depth, and the samples behind them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from ctxkit.spec import Measurement, Sample
+from ctxkit.spec.intervals import wilson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+CELL = 2**18
+"""Tokens that a cell reads, were nothing shared: seconds to a minute on an accelerator."""
+INTERVAL = "Wilson 95 %; where prompts share a text, of as many as vary like them"
+
+
+def groups(samples: int, tokens: int) -> Iterator[range]:
+    """Yield the numbers of samples that one cell measures; each sample has so many tokens."""
+    size = max(1, CELL // tokens)
+    for start in range(0, samples, size):
+        yield range(start, min(start + size, samples))
+
+
+def sampled(found: Mapping[str, Any]) -> list[Sample]:
+    """Return the samples that the cells found."""
+    return [Sample(**each) for cell in found.values() for each in cell]
+
+
+def digest(ids: Iterable[int]) -> str:
+    """Return what names a prompt: the same for the same tokens."""
+    return hashlib.sha256(b"".join(token.to_bytes(8, "little", signed=True) for token in ids)).hexdigest()[:16]
+
+
+def prompts_hash(samples: Sequence[Sample]) -> str:
+    """Return what is the same where all prompts are."""
+    return hashlib.sha256("".join(sample.id for sample in samples).encode()).hexdigest()[:16]
+
+
+def measured(metric: str, samples: Sequence[Sample]) -> Iterator[Measurement]:
+    """Yield the share for each length, and for each depth at it; scores are from 0 to 1.
+
+    The prompts of one depth have each a text of their own. All depths together share texts, so their interval is that
+    of `clustered`.
+    """
+    for length in dict.fromkeys(sample.length for sample in samples):
+        here = [sample for sample in samples if sample.length == length]
+        yield _measurement(metric, here, None)
+        for depth in sorted({sample.depth for sample in here if sample.depth is not None}):
+            yield _measurement(metric, [sample for sample in here if sample.depth == depth], depth)
+
+
+def _measurement(metric: str, samples: Sequence[Sample], depth: float | None) -> Measurement:
+    by_text: dict[Any, list[float]] = {}
+    for sample in samples:
+        by_text.setdefault(sample.metadata.get("sample"), []).append(sample.score)
+    share = sum(sample.score for sample in samples) / len(samples)
+    low, high = clustered(list(by_text.values()))
+    return Measurement(metric, samples[0].length, share, low, high, len(samples), depth)
+
+
+def clustered(scores: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Return the interval of a mean of scores from 0 to 1, where those of one group may be alike.
+
+    Wilson's, for the count of independent answers that would vary as much as the means of the groups do: the count
+    divided by the design effect (Kish 1965). It is never above the count of answers. Where all are right, or none,
+    nothing can be seen of how alike they are, and each group counts once.
+    """
+    count = sum(len(group) for group in scores)
+    share = sum(sum(group) for group in scores) / count
+    return wilson(share * (size := _independent(scores, count, share)), size)
+
+
+def _independent(scores: Sequence[Sequence[float]], count: int, share: float) -> float:
+    """Return how many independent answers would vary as much; ratio estimator of a mean over groups."""
+    number = len(scores)
+    if number in (1, count):
+        return number
+    spread = sum((sum(group) - share * len(group)) ** 2 for group in scores)
+    variance = spread * number / (number - 1) / count**2
+    if variance == 0:
+        return number if share in (0.0, 1.0) else count
+    return min(share * (1 - share) / variance, count)

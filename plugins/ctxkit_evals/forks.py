@@ -1,0 +1,114 @@
+"""Prompts that share their beginning: a trunk that is read once, and forks that go on from places in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ctxkit_evals.greedy import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from transformers import PreTrainedModel
+
+    Ask: TypeAlias = Callable[[Reader, list["Fork"]], list[list[int]]]
+    Enough: TypeAlias = Callable[["Fork", list[int]], bool]
+
+
+@dataclass(frozen=True)
+class Fork:
+    """One prompt: the trunk up to a place, then tokens of its own; and what it asks."""
+
+    at: int
+    """Tokens of the trunk that come first."""
+    ids: list[int]
+    """Tokens from there to the end of the prompt."""
+    answer: list[int]
+    """Tokens of the right answer."""
+    input: str
+    """What is asked, in short."""
+    target: str
+    targets: tuple[str, ...] = ()
+    """The parts of the target, where it has several."""
+    depth: float | None = None
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """Tokens that several prompts begin with."""
+
+    ids: list[int]
+    forks: tuple[Fork, ...]
+    """In the order of their places."""
+    sample: int
+
+    def prompt(self, fork: Fork) -> list[int]:
+        """Return all tokens of a prompt."""
+        return [*self.ids[: fork.at], *fork.ids]
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """What trunks have in common that can be read together."""
+        return len(self.ids), *((fork.at, len(fork.ids), len(fork.answer)) for fork in self.forks)
+
+
+def guessed(model: PreTrainedModel, trunks: Sequence[Trunk], batch_size: int) -> list[list[list[int]]]:
+    """Return for each fork of each trunk the most likely tokens at the places of its answer, given those before.
+
+    They are the answer if and only if greedy decoding gives exactly it; and up to the first that differs they are what
+    greedy decoding writes.
+    """
+
+    def guess(reader: Reader, forks: list[Fork]) -> list[list[int]]:
+        rows = [[*fork.ids, *fork.answer[:-1]] for fork in forks]
+        tokens: list[list[int]] = reader.read(rows, keep=len(forks[0].answer)).argmax(dim=-1).tolist()
+        return tokens
+
+    return _visited(model, trunks, batch_size, guess)
+
+
+def written(
+    model: PreTrainedModel,
+    trunks: Sequence[Trunk],
+    batch_size: int,
+    most: int,
+    enough: Callable[[Fork, list[int]], bool],
+) -> list[list[list[int]]]:
+    """Return for each fork of each trunk what greedy decoding writes: `most` tokens, or until that is enough."""
+
+    def write(reader: Reader, forks: list[Fork]) -> list[list[int]]:
+        return reader.write([fork.ids for fork in forks], most, [partial(enough, fork) for fork in forks])
+
+    return _visited(model, trunks, batch_size, write)
+
+
+def _visited(
+    model: PreTrainedModel,
+    trunks: Sequence[Trunk],
+    batch_size: int,
+    ask: Callable[[Reader, list[Fork]], list[list[int]]],
+) -> list[list[list[int]]]:
+    """Return what came of asking at each fork; trunks of one shape are read side by side."""
+    found: list[list[list[int]]] = [[] for _ in trunks]
+    shapes: dict[tuple[Any, ...], list[int]] = {}
+    for index, trunk in enumerate(trunks):
+        shapes.setdefault(trunk.shape, []).append(index)
+    for alike in shapes.values():
+        for start in range(0, len(alike), batch_size):
+            batch = alike[start : start + batch_size]
+            for answers in _side_by_side(Reader(model), [trunks[index] for index in batch], ask):
+                for index, answer in zip(batch, answers, strict=True):
+                    found[index].append(answer)
+    return found
+
+
+def _side_by_side(reader: Reader, trunks: list[Trunk], ask: Ask) -> Iterator[list[list[int]]]:
+    """Yield at each fork what came of asking there, for each trunk; trunks that are the same are read as one."""
+    rows = [trunk.ids for trunk in trunks]
+    rows = rows[:1] if all(row == rows[0] for row in rows) else rows
+    for forks in zip(*(trunk.forks for trunk in trunks), strict=True):
+        reader.grow([row[reader.length : forks[0].at] for row in rows])
+        yield ask(reader, list(forks))
+        reader.back_to(forks[0].at)
