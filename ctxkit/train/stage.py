@@ -358,6 +358,7 @@ def _record(run: Run, stage: Stage, context: Context, trainer: SFTTrainer) -> di
         "steps": trainer.state.global_step,
         "tokens": int(trainer.state.num_input_tokens_seen),
         "seconds": callbacks.seconds(run.directory.metrics, stage.name),
+        "total_flos": float(trainer.state.total_flos),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -16,6 +16,8 @@ Length = Annotated[int, Field(ge=256), Tokens()]
 
 class SnippetQaEvalOptions(EvalOptions):
     """Which of the numbered snippets of real files defines a name, by context length."""
+
+    in_cells: ClassVar[bool] = True
 
     kind: Literal["snippet_qa"]
     """Which of the numbered snippets of real files defines a name, by context length."""
@@ -49,5 +51,5 @@ class SnippetQaEvalOptions(EvalOptions):
             samples=self.samples,
             batch_size=self.batch_size,
             seed=context.seed,
-            track=context.track,
+            cells=context.cells,
         )

@@ -10,18 +10,19 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ctxkit.errors import DataError
-from ctxkit.spec import Document, EncodedDocument, EvalReport, Measurement, Sample
+from ctxkit.spec import Cells, Document, EncodedDocument, EvalReport, Measurement, Sample
 from ctxkit.spec.intervals import wilson
 from ctxkit_chunkers.markup import Edges, text_ids
 from ctxkit_chunkers.snippets import LONGEST_NAME, Question, Snippet, Snippets, Wording, questions_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -58,16 +59,18 @@ class SnippetQa:
     samples: int
     batch_size: int
     seed: int
-    track: Callable[[Iterable[Any], str, int], Iterator[Any]]
+    cells: Callable[[str, Mapping[str, Callable[[], Any]]], Cells]
 
     def __call__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> EvalReport:
         """Return the accuracy for each length."""
         prompts = list(self.prompts(tokenizer))
-        batches = [prompts[start : start + self.batch_size] for start in range(0, len(prompts), self.batch_size)]
-        right = [hit for batch in self.track(batches, "snippet_qa", len(batches)) for hit in answered(model, batch)]
+        cells = {str(length): [prompt for prompt in prompts if prompt.length == length] for length in self.lengths}
+        work = {name: partial(self._answered, model, asked) for name, asked in cells.items()}
+        done = self.cells("snippet_qa", work)
         samples = tuple(
             Sample(prompt.id, prompt.length, float(hit), prompt.depth)
-            for prompt, hit in zip(prompts, right, strict=True)
+            for name, hits in done.found.items()
+            for prompt, hit in zip(cells[name], hits, strict=True)
         )
         hashes = hashlib.sha256("".join(sample.id for sample in samples).encode()).hexdigest()[:16]
         metadata: dict[str, str | int | float] = {
@@ -76,7 +79,12 @@ class SnippetQa:
             "prompts": hashes,
             "judged": "greedy, generated tokens",
         }
-        return EvalReport("snippet_qa", tuple(self._measured(samples)), samples, metadata)
+        return EvalReport("snippet_qa", tuple(self._measured(samples)), samples, metadata, done.failed)
+
+    def _answered(self, model: PreTrainedModel, prompts: Sequence[Prompt]) -> list[bool]:
+        """Return for each prompt of a cell whether the answer is right, a batch at a time."""
+        batches = (prompts[start : start + self.batch_size] for start in range(0, len(prompts), self.batch_size))
+        return [hit for batch in batches for hit in answered(model, batch)]
 
     def prompts(self, tokenizer: PreTrainedTokenizerBase) -> Iterator[Prompt]:
         """Yield the prompts; the same ones for the same seed and tokenizer, whatever the model.
@@ -109,6 +117,8 @@ class SnippetQa:
         for length in self.lengths:
             scores = [sample.score for sample in samples if sample.length == length]
             hits = int(sum(scores))
+            if not scores:
+                continue
             yield Measurement("accuracy", length, hits / len(scores), *wilson(hits, len(scores)), len(scores))
 
 

@@ -8,12 +8,13 @@ pair by pair; so are the baselines, which see what the model sees.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ctxkit.errors import DataError
-from ctxkit.spec import Document, EvalReport, Measurement, Sample
+from ctxkit.spec import Cells, Document, EvalReport, Measurement, Sample
 from ctxkit.spec.intervals import bootstrap_mean, wilson
 from ctxkit_timeseries.baselines import last_cycle, persistence
 from ctxkit_timeseries.encoding import STEPS
@@ -21,7 +22,7 @@ from ctxkit_timeseries.greedy import generated
 from ctxkit_timeseries.series import Case, Series, Text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -40,8 +41,10 @@ class Scored:
     """Mean absolute error, shape (series, variables)."""
     baselines: dict[str, NDArray[np.float64]]
     """That of each baseline, shape (series,)."""
-    failures: int
-    """Forecasts that lack steps."""
+    complete: NDArray[np.bool_]
+    """Whether a forecast has all steps, shape (series,)."""
+    texts: Sequence[str]
+    """What was written."""
 
     @property
     def maes(self) -> NDArray[np.float64]:
@@ -60,27 +63,35 @@ class Forecast:
     trajectories: int
     batch_size: int
     seed: int
-    track: Callable[[Iterable[Any], str, int], Iterator[Any]]
+    cells: Callable[[str, Mapping[str, Callable[[], Any]]], Cells]
 
     def __call__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> EvalReport:
         """Return error, failures, baselines and gains for each length."""
         chosen = self.chosen(tokenizer)
         cases = {length: [series.case(length) for series in chosen] for length in self.lengths}
-        batches = [
-            (length, cases[length][start : start + self.batch_size])
+        done = self.cells("forecast", self._cells(model, chosen[0].text, cases))
+        texts = {length: self._texts(length, done) for length in self.lengths}
+        scored = [self._scored(length, cases[length], written) for length, written in texts.items() if written]
+        samples = tuple(sample for one in scored for sample in _samples(chosen, one))
+        measured = tuple(self._measured(scored, chosen[0].names)) if scored else ()
+        return EvalReport("forecast", measured, samples, self._about(), done.failed)
+
+    def _cells(
+        self, model: PreTrainedModel, text: Text, cases: Mapping[int, list[Case]]
+    ) -> dict[str, Callable[[], list[str]]]:
+        """Return a cell for each batch of each length: what the model writes."""
+        return {
+            f"{length}/{start}": partial(self._written, model, text, cases[length][start : start + self.batch_size])
             for length in self.lengths
-            for start in range(0, len(chosen), self.batch_size)
-        ]
-        texts: dict[int, list[str]] = {length: [] for length in self.lengths}
-        for length, batch in self.track(batches, "forecast", len(batches)):
-            texts[length] += self._written(model, chosen[0].text, batch)
-        scored = [self._scored(length, cases[length], texts[length]) for length in self.lengths]
-        samples = [
-            Sample(series.id, one.length, float(mae))
-            for one in scored
-            for series, mae in zip(chosen, one.maes, strict=True)
-        ]
-        return EvalReport("forecast", tuple(self._measured(scored, chosen[0].names)), tuple(samples), self._about())
+            for start in range(0, len(cases[length]), self.batch_size)
+        }
+
+    def _texts(self, length: int, done: Cells) -> list[str]:
+        """Return what was written at one length; nothing where a cell of it failed."""
+        of_length = f"{length}/"
+        if any(name.startswith(of_length) for name in done.failed):
+            return []
+        return [text for name, texts in done.found.items() if name.startswith(of_length) for text in texts]
 
     def chosen(self, tokenizer: PreTrainedTokenizerBase) -> list[Series]:
         """Return the first series whose history fills the longest length.
@@ -115,7 +126,8 @@ class Forecast:
             name: np.array([case.error(method(case.history, self.horizon)).mean() for case in cases])
             for name, method in BASELINES.items()
         }
-        return Scored(length, errors, baselines, sum(len(values) < self.horizon for values in forecasts))
+        complete = np.array([len(values) >= self.horizon for values in forecasts])
+        return Scored(length, errors, baselines, complete, texts)
 
     def _measured(self, scored: Sequence[Scored], names: Sequence[str]) -> Iterator[Measurement]:
         shortest = min(scored, key=lambda one: one.length)
@@ -124,8 +136,10 @@ class Forecast:
             yield self._mean("mae", one.length, one.maes)
             for place, name in enumerate(names):
                 yield self._mean(f"mae_{name}", one.length, one.errors[:, place])
-            share = wilson(one.failures, count)
-            yield Measurement("parse_failures", one.length, one.failures / count, *share, count)
+            whole = int(one.complete.sum())
+            yield Measurement("success_rate", one.length, whole / count, *wilson(whole, count), count)
+            if whole:
+                yield self._mean("mae_of_complete", one.length, one.maes[one.complete])
             for name, maes in one.baselines.items():
                 yield self._mean(f"{name}_mae", one.length, maes)
                 yield self._mean(f"gain_over_{name}", one.length, maes - one.maes)
@@ -142,6 +156,12 @@ class Forecast:
             "horizon": f"{self.horizon} steps",
             "judged": "greedy, generated tokens",
             "unit": "that of the text, in which each variable is scaled",
-            "missing_steps": "each as far off as the variable ranged before",
+            "missing_steps": "each as far off as the variable ranged before; mae_of_complete leaves such forecasts out",
             "sample_score": f"mean absolute error; steps end with {STEPS}",
         }
+
+
+def _samples(chosen: Sequence[Series], one: Scored) -> Iterator[Sample]:
+    """Yield each series with its error, what comes next in it, and what was written."""
+    for series, mae, text in zip(chosen, one.maes, one.texts, strict=True):
+        yield Sample(series.id, one.length, float(mae), target="".join(series.steps[series.known :]), output=text)

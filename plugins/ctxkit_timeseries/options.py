@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -103,6 +103,8 @@ class LotkaVolterraOptions(SourceOptions):
 class ForecastOptions(EvalOptions):
     """Mean absolute error of forecasts of series, by how many tokens of history the model reads."""
 
+    in_cells: ClassVar[bool] = True
+
     kind: Literal["forecast"]
     source: SourceSlot
     """Held-out series: documents of steps such as `0.25,1.50;`; keep them out of every training source."""
@@ -139,5 +141,5 @@ class ForecastOptions(EvalOptions):
             trajectories=self.trajectories,
             batch_size=self.batch_size,
             seed=context.seed,
-            track=context.track,
+            cells=context.cells,
         )

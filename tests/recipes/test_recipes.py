@@ -96,7 +96,7 @@ def test_recipe_rehearses(path: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 SHAPES = {
-    "qwen2_5_0_5b_forecast": ("qwen2", 896, 24, 14, 2, 540_672),
+    "qwen25_timeseries_lora": ("qwen2", 896, 24, 14, 2, 540_672),
     "llama3_8b_style_qlora": ("llama", 4096, 32, 32, 8, 54_525_952),
 }
 
@@ -123,7 +123,7 @@ def test_adapter_has_as_many_parameters_as_the_recipe_says(recipe: str, registry
 
 def test_arms_of_the_sweep_see_the_same_tokens(registry: Registry, host: Host) -> None:
     """Whatever the stretch, a step has as many tokens, and a trajectory fills a row."""
-    file = FOLDER / "qwen2_5_0_5b_forecast_sweep.yaml"
+    file = FOLDER / "qwen25_timeseries_sweep.yaml"
     arms = [
         f"data.chunker.length={length}"
         for length in checks.load(file, registry, host).recipe.sweep["data.chunker.length"]

@@ -16,8 +16,6 @@ from ctxkit_chunkers.byte_places import ByteTable
 from ctxkit_chunkers.snippet_eval import Prompt, SnippetQa, answered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from transformers import PreTrainedTokenizerBase
 
 pytestmark = pytest.mark.torch
@@ -105,12 +103,8 @@ def test_snippets_with_a_real_tokenizer(tokenizer: PreTrainedTokenizerBase) -> N
 
 def evaluation(documents: list[Document], **said: Any) -> SnippetQa:
     """Return the eval over some documents."""
-
-    def track(items: Any, description: str, total: int) -> Iterator[Any]:
-        yield from items
-
     settings = {"lengths": (300, 400), "samples": 6, "batch_size": 4, "seed": 1, **said}
-    return SnippetQa(documents=documents, track=track, **settings)
+    return SnippetQa(documents=documents, cells=Context().cells, **settings)
 
 
 DOCUMENTS = [Document(SOURCE, "a.py"), Document(SOURCE.replace("function", "other"), "b.py")]

@@ -63,7 +63,7 @@ def forecast(documents: Any, **changes: Any) -> Forecast:
     """Return an eval of two steps on two series."""
     options = {
         "documents": documents, "horizon": 2, "lengths": (20, 40), "trajectories": 2, "batch_size": 3, "seed": 0,
-        "track": lambda items, _said, _total: iter(items),
+        "cells": Context().cells,
     }  # fmt: skip
     return Forecast(**{**options, **changes})
 
@@ -88,7 +88,7 @@ def test_error_by_hand() -> None:
     assert found["mae"] == pytest.approx((3 / 4 + 23 / 4) / 2)
     assert found["mae_prey"] == pytest.approx((1 + 5) / 2)
     assert found["mae_predator"] == pytest.approx((1 / 2 + 13 / 2) / 2)
-    assert found["parse_failures"] == 0
+    assert found["success_rate"] == 1
     # The last step, 3 and 4, is off by 2, 2, 4, 4 and by 2, 3, 2, 3.
     assert found["persistence_mae"] == pytest.approx((3 + 2.5) / 2)
     assert found["gain_over_persistence"] == pytest.approx((3 + 2.5) / 2 - found["mae"])
@@ -127,7 +127,7 @@ def test_answer_that_is_no_forecast_is_counted_and_costs_the_range(answer: str) 
     """Each variable ranged over 2 before, so every missing step is off by 2."""
     model: Any = Scripted(lambda _prompt: answer)
     found = measured(forecast(SERIES)(model, TOKENIZER), 40)
-    assert found["parse_failures"] == 1
+    assert found["success_rate"] == 0
     assert found["mae"] == pytest.approx(2)
 
 
@@ -135,13 +135,40 @@ def test_forecast_that_breaks_off_keeps_its_good_steps() -> None:
     """One right step, and one that is missing."""
     model: Any = Scripted(lambda _prompt: "5.00,6.00;7.0")
     found = measured(forecast(SERIES[:1], trajectories=1)(model, TOKENIZER), 20)
-    assert (found["parse_failures"], found["mae"]) == (1, pytest.approx(1))
+    assert (found["success_rate"], found["mae"]) == (0, pytest.approx(1))
+
+
+def test_complete_forecasts_alone_and_what_was_written() -> None:
+    """One forecast is right, the other breaks off: errors of 0 and of (0 + 2) / 2."""
+    answers = ["5.00,6.00;7.00,8.00;", "5.00,6.00;"]
+    documents = [Document(SERIES[0].text, name) for name in ("one", "two")]
+    model: Any = Scripted(lambda _prompt: answers[(len(model.prompts) - 1) % 2])
+    report = forecast(documents, batch_size=1)(model, TOKENIZER)
+    found = measured(report, 20)
+    assert (found["success_rate"], found["mae_of_complete"]) == (0.5, 0)
+    assert found["mae"] == pytest.approx((0 + 1) / 2)
+    assert [sample.output for sample in report.samples[:2]] == answers
+    assert {sample.target for sample in report.samples} == {"5.00,6.00;7.00,8.00;"}
+
+
+def test_length_that_cannot_be_measured_costs_no_other() -> None:
+    """It has no measurement, and its reason is in the report."""
+
+    def answer(prompt: str) -> str:
+        if len(prompt) > 20:
+            raise RuntimeError("out of memory")
+        return "5.00,6.00;7.00,8.00;"
+
+    model: Any = Scripted(answer)
+    report = forecast(SERIES)(model, TOKENIZER)
+    assert {item.length for item in report.measurements} == {20}
+    assert report.failures == {"40/0": "RuntimeError: out of memory"}
 
 
 def test_prompt_is_not_judged() -> None:
     """A model that writes nothing has no part of its prompt taken for a forecast."""
     model: Any = Scripted(lambda _prompt: "")
-    assert measured(forecast(SERIES)(model, TOKENIZER), 20)["parse_failures"] == 1
+    assert measured(forecast(SERIES)(model, TOKENIZER), 20)["success_rate"] == 0
 
 
 def test_history_is_as_long_as_fits_and_ends_where_the_forecast_begins() -> None:
