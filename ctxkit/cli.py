@@ -274,6 +274,39 @@ def evaluate(**typed: Any) -> None:
     commands.evaluate(commands.EvalRequest(**typed))
 
 
+@cli.command()
+@click.argument("runs", metavar="RUN...", type=click.Path(), nargs=-1, required=True, callback=_not_empty)
+@click.option(
+    "--output",
+    type=click.Path(),
+    callback=_not_empty,
+    metavar="FILE",
+    help="Where the comparison of several runs goes.  [default: compare.html]",
+)
+@click.option(
+    "--watch", is_flag=True, help="Write the report again whenever the run has written something, until it ends."
+)
+@PLUGIN
+def report(runs: tuple[str, ...], output: str | None, watch: bool, plugin_files: tuple[str, ...]) -> None:
+    """Write the report of a run again, also while it goes on; of several runs, a page that compares them.
+
+    \b
+    One run:        ctxkit report runs/NAME
+    While it goes:  ctxkit report runs/NAME --watch
+    Several:        ctxkit report runs/A runs/B --output compare.html
+    """  # noqa: D301 - click looks for the character
+    if len(runs) == 1 and output is not None:
+        raise click.UsageError("--output is where the comparison of several runs goes; the report of one is in it")
+    if len(runs) > 1 and watch:
+        raise click.UsageError("--watch needs one RUN")
+    from ctxkit import commands
+
+    if len(runs) > 1:
+        commands.compare(runs, output or "compare.html", plugin_files)
+    else:
+        commands.report(runs[0], plugin_files, watch=watch)
+
+
 @cli.command("search-rope")
 @RECIPE
 @click.option("--stage", metavar="NAME", callback=_not_empty, help="Whose search, where several stages declare one.")

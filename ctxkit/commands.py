@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ctxkit import doctor as doctors
-from ctxkit import identity, listing, suites
+from ctxkit import identity, listing, suites, watching
 from ctxkit import plan as plans
 from ctxkit import sweep as sweeps
 from ctxkit.checks import load, warnings
@@ -81,9 +81,7 @@ def _loading() -> None:
 
 
 def _report(host: Host, directory: RunDirectory) -> None:
-    for _, text in host.ask("ctxkit_report", run_dir=directory.path):
-        if text:
-            click.echo(text)
+    _tell(host, "ctxkit_report", run_dir=directory.path)
     click.echo(f"model:  {directory.model(directory.status()['result'])}")
 
 
@@ -113,12 +111,49 @@ def evaluate(request: EvalRequest) -> None:
     reports = evaluate_suite(suite, host, directory, command=["ctxkit", *sys.argv[1:]])
     if rank() != 0:
         return
-    for _, text in host.ask("ctxkit_report", run_dir=directory.path):
-        if text:
-            click.echo(text)
+    _tell(host, "ctxkit_report", run_dir=directory.path)
     click.echo(f"results: {directory.path / 'evals'}")
     for name, why in ((name, why) for report in reports for name, why in report.failures.items()):
         _say(_styled("not measured: ", "yellow") + f"{name}: {why}")
+
+
+def report(run: str, plugin_files: tuple[str, ...], *, watch: bool) -> None:
+    """Have the report of a run written, once or whenever the run has written something; print it."""
+    host, directory = _plugins(plugin_files)[0], watching.existing(run)
+    if not watch:
+        _tell(host, "ctxkit_report", run_dir=directory.path)
+        return
+    for running in watching.versions(directory):
+        texts = [text for _, text in host.ask("ctxkit_report", run_dir=directory.path) if text]
+        if not running:
+            click.echo("\n".join(texts))
+        else:
+            _say(
+                f"{time.strftime('%H:%M:%S')} the report of {directory.path} is written; Ctrl-C ends this, not the run"
+            )
+
+
+def compare(runs: tuple[str, ...], output: str, plugin_files: tuple[str, ...]) -> None:
+    """Have several runs compared, and print what came of it.
+
+    Raises:
+        CtxkitError: one of them is no run directory, or is named twice; or no plugin compares runs.
+    """
+    host = _plugins(plugin_files)[0]
+    directories = [watching.existing(run).path for run in runs]
+    twice = next((one for one in directories if sum(one.resolve() == each.resolve() for each in directories) > 1), None)
+    if twice is not None:
+        raise CtxkitError(f"{twice} is named twice", "name each run once", exit_code=ExitCode.RECIPE)
+    if not _tell(host, "ctxkit_compare", run_dirs=tuple(directories), output=Path(output)):
+        raise CtxkitError("no plugin compares runs", "ctxkit's own does: see `ctxkit plugins` for why it is not loaded")
+
+
+def _tell(host: Host, hook: str, **values: object) -> bool:
+    """Print what plugins answer to a hook; return whether any did."""
+    texts = [text for _, text in host.ask(hook, **values) if text]
+    for text in texts:
+        click.echo(text)
+    return bool(texts)
 
 
 def search_rope(recipe: str, stage: str | None, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:
@@ -174,9 +209,7 @@ def data(request: DataRequest) -> None:
 
     prepare_located(located, directory)
     if request.show:
-        for _, text in host.ask("ctxkit_data_report", run_dir=directory.path):
-            if text:
-                click.echo(text)
+        _tell(host, "ctxkit_data_report", run_dir=directory.path)
     click.echo(f"data:   {directory.path / 'data'}")
 
 
@@ -293,9 +326,7 @@ def _tabulate(host: Host, swept: sweeps.Sweep) -> None:
     if missing:
         _say(f"not in the table: {', '.join(missing)}")
     click.echo(f"{sweeps.terminal(pooled)}\n\ntable:  {swept.folder / 'sweep.csv'}")
-    for _, text in host.ask("ctxkit_sweep_report", sweep_dir=swept.folder):
-        if text:
-            click.echo(text)
+    _tell(host, "ctxkit_sweep_report", sweep_dir=swept.folder)
 
 
 def validate(

@@ -81,9 +81,17 @@ class Hooks(Protocol):
 
     @hookspec
     def ctxkit_report(self, run_dir: Path) -> str | None:
-        """Report on a finished run: write what you like into its directory, return text for stdout or None.
+        """Report on a run: write what you like into its directory, return text for stdout or None.
 
-        Also called when a finished run is asked for again. In the first process only.
+        Called when a run is finished and when a finished one is asked for again, in the first process only; and by
+        `ctxkit report RUN`, also while the run goes on.
+        """
+
+    @hookspec
+    def ctxkit_compare(self, run_dirs: tuple[Path, ...], output: Path) -> str | None:
+        """Compare several runs: write a page to `output`, return text for stdout or None.
+
+        Asked for by `ctxkit report RUN RUN`; any of them may still be going.
         """
 
     @hookspec

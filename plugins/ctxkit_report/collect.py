@@ -101,7 +101,7 @@ def collect(run_dir: Path) -> Run:
         raise CtxkitError(f"{run_dir} is not a run directory", "`ctxkit run` makes one; give its path")
     problems: list[str] = []
     about = mapping(run_dir / "run.json", problems)
-    stages = tuple(_stage(item) for item in dicts(about.get("stages")))
+    stages = tuple(_stage(item) for item in _records(run_dir, about, problems))
     return Run(
         name=text(about.get("name")) or run_dir.resolve().name,
         status=text(about.get("status")) or "unknown",
@@ -117,6 +117,21 @@ def collect(run_dir: Path) -> Run:
         provenance=mapping(run_dir / "provenance.json", problems),
         problems=tuple(problems),
     )
+
+
+def _records(run_dir: Path, about: Mapping[str, Any], problems: list[str]) -> list[dict[str, Any]]:
+    """Return the records of the finished stages; `run.json` names the last of them later than it names itself."""
+    named = list(dicts(about.get("stages")))
+    known = {item.get("name") for item in named}
+    own = [mapping(path, problems) for path in sorted(run_dir.glob("stages/*/stage.json"), key=_time)]
+    return named + [item for item in own if item and item.get("name") not in known]
+
+
+def _time(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _stage(item: Mapping[str, Any]) -> Stage:

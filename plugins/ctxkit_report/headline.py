@@ -84,7 +84,8 @@ def status_note(status: str) -> str:
     """Say what an unfinished run lacks; empty when it is done."""
     if status == "done":
         return ""
-    return f"{_STATUS.get(status, f'The run is marked {status}')}. This page shows what it has written so far."
+    said = f"{_STATUS.get(status, f'The run is marked {status}')}. This page shows what it has written so far."
+    return f"{said} It loads itself again every few seconds." if status == "running" else said
 
 
 def _finding(comparison: Comparison, metric: Metric) -> _Finding | None:

@@ -31,7 +31,7 @@ def publish(target: Path, page: str) -> None:
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise DiskError(
-            f"cannot write {target}: {error.strerror or error}", "free some space or mend the rights"
+            f"cannot write {target}: {error.strerror or error}", "free some space, mend the rights, or write elsewhere"
         ) from error
 
 
