@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ctxkit_report.comparison import PASSKEY, TAIL, WHOLE
+from ctxkit_report.comparison import PASSKEY, TAIL, WHOLE, Metric
 from ctxkit_report.gallery import Gallery
-from ctxkit_report.notation import estimate
+from ctxkit_report.notation import estimate, overlap
+from ctxkit_report.paired import pairs
 from ctxkit_report.publish import fill, publish
 from ctxkit_report.rivals import Rival, differences, losses, overlaid, paired, rivals, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from ctxkit.spec import Measurement
 
 
 def write_comparison(run_dirs: Sequence[Path], output: Path) -> str:
@@ -34,6 +37,7 @@ def render(found: Sequence[Rival]) -> str:
     return fill(
         "compare.html.j2",
         rivals=found,
+        lead=lead(found),
         sentences=list(summary(found)),
         tables=tables(found),
         paired=paired(found),
@@ -44,8 +48,27 @@ def render(found: Sequence[Rival]) -> str:
     )
 
 
+def lead(found: Sequence[Rival]) -> str:
+    """Say which run is ahead in the first main metric that was measured, if one is beyond chance."""
+    for metric, length, values in _main(found):
+        (first, best), (second, next_best) = values[:2]
+        same = pairs(*(rival.run.report(rival.run.result, metric.task) for rival in (second, first)), length)
+        ahead = same.clear if same and metric is not TAIL else not overlap(best, next_best)
+        if ahead:
+            return f"{first.name} is ahead in {metric.phrase} at {length} tokens"
+        return f"No run is clearly ahead in {metric.phrase} at {length} tokens"
+    return f"{len(found)} runs compared"
+
+
 def summary(found: Sequence[Rival]) -> Iterator[str]:
     """Yield a sentence for each main metric, at the longest length within a window that all of them measured."""
+    for metric, length, values in _main(found):
+        said = ", ".join(f"{rival.name} {estimate(item)}" for rival, item in values)
+        yield f"At {length} tokens {metric.phrase}, best first: {said}."
+
+
+def _main(found: Sequence[Rival]) -> Iterator[tuple[Metric, int, list[tuple[Rival, Measurement]]]]:
+    """Yield each main metric that several runs measured, with the length that tells and the values, best first."""
     for metric in (PASSKEY, TAIL, WHOLE):
         measured = [(rival, rival.measured(metric.task, metric.name)) for rival in found]
         present = [(rival, items) for rival, items in measured if items]
@@ -53,9 +76,7 @@ def summary(found: Sequence[Rival]) -> Iterator[str]:
         if common:
             length = _telling(found, common)
             values = [(rival, items[length]) for rival, items in present]
-            values.sort(key=lambda pair: pair[1].value, reverse=metric.rising)
-            said = ", ".join(f"{rival.name} {estimate(item)}" for rival, item in values)
-            yield f"At {length} tokens {metric.phrase}, best first: {said}."
+            yield metric, length, sorted(values, key=lambda pair: pair[1].value, reverse=metric.rising)
 
 
 def _telling(found: Sequence[Rival], lengths: set[int]) -> int:

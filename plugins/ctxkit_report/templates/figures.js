@@ -30,23 +30,26 @@
       showlegend: spec.data.length > 1, ...full, ...size, xaxis: axis(full.xaxis || {}, style), yaxis: axis(full.yaxis || {}, style) };
   }
 
-  function draw(width) {
+  // Pixels on paper, whatever the screen: of a page, of two or of three figures side by side.
+  const room = (place) => (place.closest(".panels") ? 210 : place.closest(".pair") ? 325 : 660);
+
+  function draw(paper) {
     const style = getComputedStyle(document.documentElement);
     for (const [id, spec] of Object.entries(specs)) {
       const place = document.getElementById(id);
-      const box = { width: Math.min(place.clientWidth, width || Infinity), height: place.clientHeight, autosize: false };
+      const box = { width: paper ? room(place) : place.clientWidth, height: place.clientHeight, autosize: false };
       Plotly.react(place, coloured(spec.data, style), layout(spec, style, box), config);
     }
   }
 
-  draw();
+  draw(false);
   let drawn = innerWidth;
   addEventListener("resize", () => {
     if (innerWidth === drawn) return; // a phone hides its address bar
     drawn = innerWidth;
-    draw();
+    draw(false);
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
-  addEventListener("beforeprint", () => { document.documentElement.classList.add("paper"); draw(660); });
-  addEventListener("afterprint", () => { document.documentElement.classList.remove("paper"); draw(); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(false));
+  addEventListener("beforeprint", () => { document.documentElement.classList.add("paper"); draw(true); });
+  addEventListener("afterprint", () => { document.documentElement.classList.remove("paper"); draw(false); });
 })();

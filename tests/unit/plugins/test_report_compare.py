@@ -9,7 +9,7 @@ import pytest
 from ctxkit.cli import main
 from ctxkit.errors import CtxkitError
 from ctxkit.spec import EvalReport, Measurement
-from ctxkit_report.compare_page import render, summary
+from ctxkit_report.compare_page import lead, render, summary
 from ctxkit_report.rivals import differences, losses, overlaid, paired, rivals, tables
 from tests.unit.plugins.report_runs import answered, passkey, put_report, put_run
 
@@ -35,6 +35,13 @@ def test_the_best_comes_first_at_the_length_that_tells(runs: tuple[Path, Path]) 
     (said,) = summary(rivals(runs))
     said = " ".join(said.split())
     assert said == "At 512 tokens passkey accuracy, best first: fast</script> 100 % [90, 100], slow 25 % [15, 35]."
+
+
+def test_the_first_is_called_ahead_only_beyond_chance(runs: tuple[Path, Path]) -> None:
+    """Six of eight gained are beyond chance, one of eight is not."""
+    assert lead(rivals(runs)) == "fast</script> is ahead in passkey accuracy at 512 tokens"
+    put(runs[0], "slow", "11111110", "1e-5")
+    assert lead(rivals(runs)) == "No run is clearly ahead in passkey accuracy at 512 tokens"
 
 
 def test_runs_are_paired_with_the_first(runs: tuple[Path, Path]) -> None:
