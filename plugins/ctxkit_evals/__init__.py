@@ -2,8 +2,11 @@
 
 from ctxkit.spec import Component, hookimpl
 from ctxkit_evals.harness_options import LmEvalOptions
+from ctxkit_evals.key_value_options import KeyValueOptions
+from ctxkit_evals.needle_options import NeedleOptions
 from ctxkit_evals.passkey_options import PasskeyOptions
 from ctxkit_evals.perplexity_options import PerplexityOptions
+from ctxkit_evals.ruler.options import RulerOptions
 
 
 @hookimpl
@@ -11,6 +14,9 @@ def ctxkit_components() -> list[type[Component]]:
     """Return the evals."""
     return [
         LmEvalOptions,
+        KeyValueOptions,
+        NeedleOptions,
         PasskeyOptions,
         PerplexityOptions,
+        RulerOptions,
     ]

@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ctxkit.spec import Measurement, Sample
+from ctxkit.spec import EvalReport, Measurement, Sample
 from ctxkit.spec.intervals import wilson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from ctxkit.spec import Cells
+    from ctxkit.spec.cells import Work
 
 CELL = 2**18
 """Tokens that a cell reads, were nothing shared: seconds to a minute on an accelerator."""
 INTERVAL = "Wilson 95 %; where prompts share a text, of as many as vary like them"
 
 
-def groups(samples: int, tokens: int) -> Iterator[range]:
-    """Yield the numbers of samples that one cell measures; each sample has so many tokens."""
-    size = max(1, CELL // tokens)
-    for start in range(0, samples, size):
-        yield range(start, min(start + size, samples))
+def works(
+    lengths: Sequence[int], samples: int, prompts: int, cell: Callable[[int, range], list[dict[str, Any]]]
+) -> dict[str, Work]:
+    """Return the cells: some samples of one length each, of so many prompts a sample."""
+    found: dict[str, Work] = {}
+    for length in lengths:
+        size = max(1, CELL // (length * prompts))
+        for start in range(0, samples, size):
+            group = range(start, min(start + size, samples))
+            found[f"{length} tokens, samples {start + 1} to {group.stop}"] = partial(cell, length, group)
+    return found
 
 
-def sampled(found: Mapping[str, Any]) -> list[Sample]:
-    """Return the samples that the cells found."""
-    return [Sample(**each) for cell in found.values() for each in cell]
+def reported(task: str, metric: str, done: Cells, metadata: Mapping[str, str | int | float]) -> EvalReport:
+    """Return the report on what cells have found: the fields of samples, as plain values."""
+    samples = [Sample(**each) for cell in done.found.values() for each in cell]
+    prompts = hashlib.sha256("".join(sample.id for sample in samples).encode()).hexdigest()[:16]
+    said = {"interval": INTERVAL, "prompts": prompts, **metadata}
+    return EvalReport(task, tuple(measured(metric, samples)), tuple(samples), said, done.failed)
 
 
 def digest(ids: Iterable[int]) -> str:
     """Return what names a prompt: the same for the same tokens."""
     return hashlib.sha256(b"".join(token.to_bytes(8, "little", signed=True) for token in ids)).hexdigest()[:16]
-
-
-def prompts_hash(samples: Sequence[Sample]) -> str:
-    """Return what is the same where all prompts are."""
-    return hashlib.sha256("".join(sample.id for sample in samples).encode()).hexdigest()[:16]
 
 
 def measured(metric: str, samples: Sequence[Sample]) -> Iterator[Measurement]:

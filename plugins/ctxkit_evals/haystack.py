@@ -72,6 +72,11 @@ def encoded(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return ids
 
 
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
+    """Return the text of token ids."""
+    return str(tokenizer.decode(list(ids)))
+
+
 def continued(tokenizer: PreTrainedTokenizerBase, before: str, ids: list[int], text: str) -> list[int]:
     """Return the tokens of a text as they follow `before`, whose own are `ids`.
 

@@ -72,6 +72,8 @@ EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("eval", "forecast"): {"kind": "forecast", "source": FILES, "lengths": [64, 128], "horizon": 5},
     ("eval", "perplexity"): {"kind": "perplexity", "source": FILES, "lengths": [8, 16]},
     ("eval", "snippet_qa"): {"kind": "snippet_qa", "source": FILES, "lengths": [256, 512], "samples": 3},
+    ("eval", "key_value"): {"kind": "key_value", "lengths": [2048], "depths": [0, 1], "samples": 3},
+    ("eval", "needle"): {"kind": "needle", "lengths": [2048], "num_needle_k": 4, "max_new_tokens": 32},
     ("eval", "passkey"): {"kind": "passkey", "haystack": FILES, "lengths": [64], "depths": [0, 0.5, 1]},
 }
 ALL = [(slot, kind) for slot in SLOTS for kind in INSTALLED[slot]]

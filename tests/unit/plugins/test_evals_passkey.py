@@ -17,10 +17,11 @@ from ctxkit.spec.cells import in_order
 from ctxkit.spec.intervals import wilson
 from ctxkit_evals import accuracy
 from ctxkit_evals.accuracy import clustered
+from ctxkit_evals.exact import begun
 from ctxkit_evals.forks import Fork, Trunk, guessed, written
 from ctxkit_evals.haystack import FILLER, encoded, gathered
 from ctxkit_evals.hiding import Wording
-from ctxkit_evals.passkey import Passkey, _begun
+from ctxkit_evals.passkey import Passkey
 from ctxkit_evals.passkey_options import PasskeyOptions
 from ctxkit_sources.options import RepeatsOptions
 from tests.unit.plugins.evals_models import FOX, model, tokenizer
@@ -87,9 +88,9 @@ def test_guesses_are_what_generate_writes(which: Any, batch_size: int) -> None:
             prompt = torch.tensor([trunk.prompt(fork)])
             free = measured.generate(prompt, max_new_tokens=4, do_sample=False, pad_token_id=0)[0, prompt.shape[1] :]
             assert (guess == fork.answer) == (free.tolist() == fork.answer) == (number % 3 == 0)
-            begun = list(_begun(guess, fork.answer))
-            assert begun == free.tolist()[: len(begun)]
-            assert len(begun) == (number % 4 + 1 if number % 3 else 4)
+            found = list(begun(guess, fork.answer))
+            assert found == free.tolist()[: len(found)]
+            assert len(found) == (number % 4 + 1 if number % 3 else 4)
             number += 1
 
 
