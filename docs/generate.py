@@ -1,4 +1,4 @@
-"""Write `components.md`, `recipe.schema.json` and the plans in `recipes/README.md`; `--check` only names stale ones."""
+"""Write `components.md`, the JSON schemas and the plans in `recipes/README.md`; `--check` only names stale ones."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict, TypeAdapter
 
 from ctxkit.checks import OWNED, load
 from ctxkit.host import GROUP, Host
@@ -24,7 +26,7 @@ from ctxkit.recipe import (
 )
 from ctxkit.registry import Registry, collect
 from ctxkit.schema import recipe_schema
-from ctxkit.spec import SLOTS
+from ctxkit.spec import SLOTS, EvalReport, Measurement, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parent
 COMPONENTS = DOCS / "components.md"
 SCHEMA = DOCS / "recipe.schema.json"
+EVALS = DOCS / "evals.schema.json"
 RECIPES = DOCS.parent / "recipes"
 PLANS = RECIPES / "README.md"
 PLANNED = ("name", "from", "rope", "window", "chunk_length", "tokens_per_step", "steps", "tokens")
@@ -81,7 +84,25 @@ def pages() -> dict[Path, str]:
     if registry.faults:
         raise SystemExit("\n".join(registry.faults))
     schema = json.dumps(recipe_schema(registry), indent=1) + "\n"
-    return {COMPONENTS: components_page(registry), SCHEMA: schema, PLANS: recipes_page(host, registry)}
+    return {
+        COMPONENTS: components_page(registry),
+        SCHEMA: schema,
+        EVALS: json.dumps(evals_schema(), indent=1) + "\n",
+        PLANS: recipes_page(host, registry),
+    }
+
+
+def evals_schema() -> dict[str, Any]:
+    """Return the JSON schema of the file of an eval, described by the docstrings of the contract."""
+    described: tuple[Any, ...] = (EvalReport, Measurement, Sample)
+    for cls in described:
+        cls.__pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+    schema = TypeAdapter(EvalReport).json_schema()
+    key = {"type": "string", "description": "Hash of the eval's options, the source of its components, and the seed."}
+    about = "One eval on one model: `evals/NAME/INDEX-KIND.json` in the folder of a run or of `ctxkit eval`."
+    properties = {"key": key, **schema["properties"]}
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "eval", "description": about}
+    return {**schema, **head, "properties": properties}
 
 
 def recipes_page(host: Host, registry: Registry) -> str:

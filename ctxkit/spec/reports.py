@@ -18,7 +18,7 @@ class Measurement:
     metric: str
     """Such as `perplexity` or `accuracy`; one report may hold several."""
     length: int
-    """Context length in tokens."""
+    """Context length in tokens; 0 where a task has none."""
     value: float
     low: float
     high: float

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -21,6 +22,7 @@ from ctxkit.train.tokenizer import byte_tokenizer
 
 pytestmark = pytest.mark.torch
 
+DOCS = Path(__file__).parents[2] / "docs"
 SUITE = """\
 evals:
   - {kind: perplexity, source: {kind: repeats, documents: 6, length: 63}, lengths: [16, 32, 48], windows: 5}
@@ -55,6 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def measured(output: Path) -> list[tuple[str, int, float]]:
     """Return each measurement of the one report in a folder of results."""
     (file,) = (output / "evals/model").glob("*.json")
+    jsonschema.validate(json.loads(file.read_text()), json.loads((DOCS / "evals.schema.json").read_text()))
     return [(item["metric"], item["length"], item["value"]) for item in json.loads(file.read_text())["measurements"]]
 
 
