@@ -52,7 +52,7 @@ def lead(found: Sequence[Rival]) -> str:
     """Say which run is ahead in the first main metric that was measured, if one is beyond chance."""
     for metric, length, values in _main(found):
         (first, best), (second, next_best) = values[:2]
-        same = pairs(*(rival.run.report(rival.run.result, metric.task) for rival in (second, first)), length)
+        same = pairs(second.report(metric.task), first.report(metric.task), length)
         ahead = same.clear if same and metric is not TAIL else not overlap(best, next_best)
         if ahead:
             return f"{first.name} is ahead in {metric.phrase} at {length} tokens"

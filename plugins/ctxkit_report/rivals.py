@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from ctxkit.spec import Measurement
+    from ctxkit.spec import EvalReport, Measurement
 
 _STYLES = ("extended", "control", "other-0", "other-1", "other-2", "other-3", "before")
 
@@ -38,9 +38,13 @@ class Rival:
         """What the run wrote."""
         return self.comparison.run
 
+    def report(self, task: str) -> EvalReport | None:
+        """Return the report of a task on the result."""
+        return self.run.report(self.run.result, task)
+
     def measured(self, task: str, metric: str) -> Mapping[int, Measurement]:
         """Return what was measured of the result by length, over all depths and positions."""
-        report = self.run.report(self.run.result, task)
+        report = self.report(task)
         whole = (
             (item for item in report.measurements if item.depth is None and item.positions is None) if report else ()
         )
@@ -112,11 +116,11 @@ def paired(found: Sequence[Rival]) -> tuple[PairedRow, ...]:
     tasks = dict.fromkeys(task for task, _ in shared(found))
     rows = []
     for task in tasks:
-        base = first.run.report(first.run.result, task)
+        base = first.report(task)
         lengths = sorted({sample.length for sample in base.samples}) if base else []
         for length in lengths:
             for rival in found[1:]:
-                same = pairs(base, rival.run.report(rival.run.result, task), length)
+                same = pairs(base, rival.report(task), length)
                 if same and (same.p is not None or same.difference is not None):
                     models = f"{first.name} → {rival.name}"
                     rows.append(PairedRow(task, f"{length:,}", models, f"{same.count:,}", str(same)))
