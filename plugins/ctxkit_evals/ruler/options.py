@@ -15,8 +15,8 @@ from ctxkit_evals.ruler.names import NAMES, OWN_TEXT, TaskName
 if TYPE_CHECKING:
     from ctxkit_evals.ruler.measuring import Ruler
 
-PromptLength = Annotated[int, Field(ge=128), Tokens(least=4096)]
-"""A tokenizer of bytes needs the more for most tasks."""
+PromptLength = Annotated[int, Field(ge=128), Tokens(least=3500)]
+"""So many bytes are enough for every task."""
 
 
 class RulerOptions(EvalOptions):
