@@ -71,6 +71,7 @@ EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("eval", "forecast"): {"kind": "forecast", "source": FILES, "lengths": [64, 128], "horizon": 5},
     ("eval", "perplexity"): {"kind": "perplexity", "source": FILES, "lengths": [8, 16]},
+    ("eval", "ruler"): {"kind": "ruler", "lengths": [4096], "tasks": ["vt", "cwe"], "haystack": FILES, "chat": True},
     ("eval", "snippet_qa"): {"kind": "snippet_qa", "source": FILES, "lengths": [256, 512], "samples": 3},
     ("eval", "key_value"): {"kind": "key_value", "lengths": [2048], "depths": [0, 1], "samples": 3},
     ("eval", "needle"): {"kind": "needle", "lengths": [2048], "num_needle_k": 4, "max_new_tokens": 32},
