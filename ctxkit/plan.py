@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ctxkit import checks
 from ctxkit.launch import launch_line
-from ctxkit.layers import Node
 from ctxkit.recipe import MODEL, Stage
-from ctxkit.settings import effective, seed, sft_settings, tokens_per_step
+from ctxkit.settings import effective, seed, sft_settings, tokens_per_step, written
 
 if TYPE_CHECKING:
     from ctxkit.reading import Located
@@ -26,7 +25,7 @@ def plan(located: Located) -> dict[str, Any]:
         "launch": launch_line(str(located.file), launch.num_processes, launch.config_file),
         "result": recipe.result_stage.name,
         "stages": [_stage(located, stage, original) for stage in recipe.stages],
-        "values": {**_values(located.head, ""), **_stage_values(located)},
+        "values": written(located),
     }
 
 
@@ -87,27 +86,6 @@ def _rope(stage: Stage, original: int | None) -> str | None:
     if stage.rope.factor is None and original is None:
         return f"{kind} to {stage.rope.target_length}"
     return f"{kind} x{stage.rope.scale(original or 0):g}"
-
-
-def _values(node: Node, path: str) -> dict[str, dict[str, Any]]:
-    """Return every leaf of a tree by its dotted path, with its origin."""
-    if isinstance(node.value, dict) and node.value:
-        parts = node.value.items()
-    elif isinstance(node.value, list) and any(isinstance(item.value, dict | list) for item in node.value):
-        parts = ((str(index), item) for index, item in enumerate(node.value))  # type: ignore[assignment]
-    else:
-        return {path: {"value": node.plain(), "origin": str(node.origin)}}
-    return {key: value for part, child in parts for key, value in _values(child, f"{path}.{part}".lstrip(".")).items()}
-
-
-def _stage_values(located: Located) -> dict[str, dict[str, Any]]:
-    values: dict[str, dict[str, Any]] = {}
-    for stage in located.recipe.stages:
-        tree = {key: node for key, node in located.stages[stage.name].value.items() if key not in ("name", "train")}
-        values |= _values(Node(tree, located.stages[stage.name].origin), f"stages.{stage.name}")
-        for key, setting in sft_settings(located, stage).items():
-            values[f"stages.{stage.name}.train.{key}"] = {"value": setting.value, "origin": setting.origin}
-    return values
 
 
 def _shown(value: object) -> str:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ctxkit.layers import Node
 from ctxkit.sft_fields import sft_fields
 
 if TYPE_CHECKING:
@@ -141,3 +142,24 @@ def tokens_per_step(located: Located, stage: Stage, num_processes: int) -> int:
 def seed(stage: Stage) -> int:
     """Return the seed of a stage: `train.seed`, or TRL's default."""
     return int(stage.train.get("seed", sft_fields()["seed"].default))
+
+
+def written(located: Located) -> dict[str, dict[str, Any]]:
+    """Return every value of a recipe by its dotted path, each with `value` and `origin`: where it was written."""
+    values = _leaves(located.head, "")
+    for stage in located.recipe.stages:
+        tree = {key: node for key, node in located.stages[stage.name].value.items() if key not in ("name", "train")}
+        values |= _leaves(Node(tree, located.stages[stage.name].origin), f"stages.{stage.name}")
+        for key, setting in sft_settings(located, stage).items():
+            values[f"stages.{stage.name}.train.{key}"] = {"value": setting.value, "origin": setting.origin}
+    return values
+
+
+def _leaves(node: Node, path: str) -> dict[str, dict[str, Any]]:
+    if isinstance(node.value, dict) and node.value:
+        parts = node.value.items()
+    elif isinstance(node.value, list) and any(isinstance(item.value, dict | list) for item in node.value):
+        parts = ((str(index), item) for index, item in enumerate(node.value))  # type: ignore[assignment]
+    else:
+        return {path: {"value": node.plain(), "origin": str(node.origin)}}
+    return {key: value for part, child in parts for key, value in _leaves(child, f"{path}.{part}".lstrip(".")).items()}

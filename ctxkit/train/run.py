@@ -17,7 +17,7 @@ from ctxkit.reading import Located
 from ctxkit.recipe import MODEL
 from ctxkit.registry import collect
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
-from ctxkit.settings import seed, tokens_per_step
+from ctxkit.settings import seed, tokens_per_step, written
 from ctxkit.spec import Context, RunFinished, RunStarted
 from ctxkit.train.deep import check_sources, check_windows
 from ctxkit.train.disk import full_disk_said
@@ -88,6 +88,7 @@ def _begin(located: Located, host: Host, directory: RunDirectory, used: dict[str
     before = read_json(directory.path / "provenance.json")
     earlier = [*before.pop("earlier_attempts", []), before] if before else []
     write_json(directory.path / "provenance.json", {**made, "earlier_attempts": earlier})
+    write_json(directory.path / "origins.json", written(located))
     directory.update(
         name=located.recipe.name,
         description=located.recipe.description,
