@@ -3,6 +3,7 @@
 from ctxkit.spec import Component, hookimpl
 from ctxkit_evals.harness_options import LmEvalOptions
 from ctxkit_evals.key_value_options import KeyValueOptions
+from ctxkit_evals.longppl_options import LongPplOptions
 from ctxkit_evals.needle_options import NeedleOptions
 from ctxkit_evals.passkey_options import PasskeyOptions
 from ctxkit_evals.perplexity_options import PerplexityOptions
@@ -15,6 +16,7 @@ def ctxkit_components() -> list[type[Component]]:
     return [
         LmEvalOptions,
         KeyValueOptions,
+        LongPplOptions,
         NeedleOptions,
         PasskeyOptions,
         PerplexityOptions,

@@ -12,7 +12,17 @@ import numpy as np
 from ctxkit.spec import Cells, Document, EvalReport, Measurement, Sample
 from ctxkit_evals.intervals import bootstrap_perplexity
 from ctxkit_evals.likelihood import begin_ids, beyond_window, check_finite, token_losses
-from ctxkit_evals.perplexity_texts import Part, Stretch, Window, buckets, parts, stretches, stride_at, windows
+from ctxkit_evals.perplexity_texts import (
+    Part,
+    Stretch,
+    Window,
+    buckets,
+    long_documents,
+    parts,
+    stretches,
+    stride_at,
+    windows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -77,7 +87,8 @@ class Perplexity:
             DataError: no document is long enough.
         """
         tokens = self._longest - len(begin_ids(tokenizer))
-        return stretches(self.documents, tokenizer, tokens, self.texts, self.seed)
+        found = long_documents("perplexity", self.documents, tokenizer, tokens, self.texts)
+        return stretches(found, tokens, self.texts, self.seed)
 
     @property
     def _longest(self) -> int:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ctxkit.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
+    from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
     from ctxkit.spec import Document
@@ -22,7 +25,7 @@ CELL = 2**18
 """Tokens that a cell computes, windows that overlap counted each: seconds to a minute on an accelerator."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stretch:
     """Tokens that end at one place of one document."""
 
@@ -30,11 +33,21 @@ class Stretch:
     document_id: str
     end: int
     """The place after its last token in the document, in tokens."""
+    text: str = ""
+    """The whole document, where it was asked for."""
+    offsets: NDArray[np.int64] | None = None
+    """Where each token stands in `text`, first and end, shape (tokens, 2); with `text` only."""
 
     @property
     def id(self) -> str:
         """Document and end, the same for the same stretch."""
         return f"{self.document_id}:{self.end}"
+
+    def cut(self, start: int, end: int) -> Stretch:
+        """Return its tokens `start` to `end` (exclusive)."""
+        offsets = None if self.offsets is None else self.offsets[start:end]
+        place = self.end - len(self.ids) + end
+        return Stretch(self.ids[start:end], self.document_id, place, self.text, offsets)
 
 
 @dataclass(frozen=True)
@@ -61,23 +74,17 @@ class Part:
         return f"{self.length} tokens, texts {self.first} to {self.first + len(self.texts) - 1}"
 
 
-def stretches(
-    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, tokens: int, count: int, seed: int
-) -> list[Stretch]:
+def stretches(found: Sequence[Stretch], tokens: int, count: int, seed: int) -> list[Stretch]:
     """Return `count` stretches of `tokens` tokens, none twice: one a document, then another of each, and so on.
 
     Fewer where the documents have no more places.
-
-    Raises:
-        DataError: no document is long enough.
     """
-    found = first_documents(documents, tokenizer, tokens, count)
     generator = random.Random(f"perplexity {seed}")
     rounds = -(-count // len(found))
-    ends = [range(tokens, document.end + 1) for document in found]
-    drawn = [generator.sample(places, min(rounds, len(places))) for places in ends]
+    starts = [range(len(whole.ids) - tokens + 1) for whole in found]
+    drawn = [generator.sample(places, min(rounds, len(places))) for places in starts]
     chosen = [
-        Stretch(whole.ids[places[turn] - tokens : places[turn]], whole.document_id, places[turn])
+        whole.cut(places[turn], places[turn] + tokens)
         for turn in range(rounds)
         for whole, places in zip(found, drawn, strict=True)
         if turn < len(places)
@@ -85,26 +92,36 @@ def stretches(
     return chosen[:count]
 
 
-def first_documents(
-    documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, tokens: int, count: int
+def long_documents(
+    task: str,
+    documents: Iterable[Document],
+    tokenizer: PreTrainedTokenizerBase,
+    tokens: int,
+    count: int,
+    *,
+    spelled: bool = False,
 ) -> list[Stretch]:
-    """Return the first `count` documents of at least so many tokens, each whole.
+    """Return the first `count` documents of at least so many tokens, each whole; with their text where `spelled`.
 
     Raises:
         DataError: none is long enough.
     """
-    found = list(islice(_long_enough(documents, tokenizer, tokens), count))
+    encoded = (_encoded(document, tokenizer, spelled=spelled) for document in documents)
+    found = list(islice((whole for whole in encoded if len(whole.ids) >= tokens), count))
     if not found:
-        raise DataError(f"perplexity: no document has {tokens} tokens", "shorten `lengths`, or choose longer texts")
+        raise DataError(f"{task}: no document has {tokens} tokens", "shorten `lengths`, or choose longer texts")
     return found
 
 
-def _long_enough(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, tokens: int) -> Iterator[Stretch]:
-    for document in documents:
-        encoded = tokenizer(document.text, add_special_tokens=False, split_special_tokens=True, verbose=False)
-        ids: list[int] = encoded["input_ids"]
-        if len(ids) >= tokens:
-            yield Stretch(ids, document.id, len(ids))
+def _encoded(document: Document, tokenizer: PreTrainedTokenizerBase, *, spelled: bool) -> Stretch:
+    """Return a document whole, whatever length the tokenizer itself states."""
+    wanted = {"return_offsets_mapping": True} if spelled else {}
+    found = tokenizer(document.text, add_special_tokens=False, split_special_tokens=True, verbose=False, **wanted)
+    ids: list[int] = found["input_ids"]
+    if not spelled:
+        return Stretch(ids, document.id, len(ids))
+    offsets = np.array(found["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+    return Stretch(ids, document.id, len(ids), document.text, offsets)
 
 
 def stride_at(length: int, stride: int) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from ctxkit.spec import Cells, Document, EvalReport, Measurement, Sample
 from ctxkit_evals.intervals import bootstrap_perplexity
 from ctxkit_evals.likelihood import beyond_window, check_finite, token_losses
-from ctxkit_evals.perplexity_texts import Stretch, Window, first_documents
+from ctxkit_evals.perplexity_texts import Stretch, Window, long_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -78,7 +78,7 @@ class YarnPerplexity:
         Raises:
             DataError: none is long enough.
         """
-        return first_documents(self.documents, tokenizer, max(self.lengths), self.texts)
+        return long_documents("perplexity", self.documents, tokenizer, max(self.lengths), self.texts)
 
     def _means(self, model: PreTrainedModel, text: Stretch, length: int, begin: list[int]) -> list[float]:
         """Return the mean loss of each window of a document, in nats."""

@@ -70,6 +70,13 @@ EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
         "phases": [{"name": "a", "epochs": 2, "least": 3, "most": 9, "difficulty": ["easy"], "learning_rate": 0.5}],
     },
     ("eval", "forecast"): {"kind": "forecast", "source": FILES, "lengths": [64, 128], "horizon": 5},
+    ("eval", "longppl"): {
+        "kind": "longppl",
+        "source": FILES,
+        "lengths": [8192],
+        "alpha": 1.5,
+        "evaluator": "some/model",
+    },
     ("eval", "perplexity"): {"kind": "perplexity", "source": FILES, "lengths": [8, 16]},
     ("eval", "ruler"): {"kind": "ruler", "lengths": [4096], "tasks": ["vt", "cwe"], "haystack": FILES, "chat": True},
     ("eval", "snippet_qa"): {"kind": "snippet_qa", "source": FILES, "lengths": [256, 512], "samples": 3},
