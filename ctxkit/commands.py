@@ -123,14 +123,11 @@ def report(run: str, plugin_files: tuple[str, ...], *, watch: bool) -> None:
     if not watch:
         _tell(host, "ctxkit_report", run_dir=directory.path)
         return
+    _say(f"keeping the report of {directory.path} up to date; Ctrl-C ends this, not the run")
     for running in watching.versions(directory):
         texts = [text for _, text in host.ask("ctxkit_report", run_dir=directory.path) if text]
         if not running:
             click.echo("\n".join(texts))
-        else:
-            _say(
-                f"{time.strftime('%H:%M:%S')} the report of {directory.path} is written; Ctrl-C ends this, not the run"
-            )
 
 
 def compare(runs: tuple[str, ...], output: str, plugin_files: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from ctxkit.rundir import RunDirectory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-INTERVAL_SECONDS = 3.0
+INTERVAL_SECONDS = 5.0
 """How often a watched run is looked at."""
 
 Written: TypeAlias = tuple[tuple[str, int, int], ...]

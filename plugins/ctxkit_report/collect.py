@@ -78,6 +78,8 @@ class Run:
     """Without samples."""
     recipe: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    origins: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Every value of the recipe by its dotted path, with where it was written."""
     problems: tuple[str, ...] = ()
     """Files that are there but could not be read, each with the reason."""
 
@@ -115,8 +117,14 @@ def collect(run_dir: Path) -> Run:
         data=_data(run_dir, stages, problems),
         recipe=content(run_dir / "recipe.yaml"),
         provenance=mapping(run_dir / "provenance.json", problems),
+        origins=_origins(mapping(run_dir / "origins.json", problems)),
         problems=tuple(problems),
     )
+
+
+def _origins(found: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    items = ((key, item) for key, item in found.items() if isinstance(item, dict))
+    return {key: (str(item.get("value")), text(item.get("origin"))) for key, item in items}
 
 
 def _records(run_dir: Path, about: Mapping[str, Any], problems: list[str]) -> list[dict[str, Any]]:

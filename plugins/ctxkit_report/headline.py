@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 from ctxkit_report.comparison import METRICS, PASSKEY, TAIL, WHOLE, Comparison, Metric
 from ctxkit_report.notation import SPACE, TIMES, count_range, estimate, number, overlap
 from ctxkit_report.paired import Pairs, pairs
+from ctxkit_report.recipes import read_recipe
 
 if TYPE_CHECKING:
     from ctxkit.spec import Measurement
+    from ctxkit_report.collect import Run
 
+_UNTOUCHED = "model"
+"""The name of the model that a recipe starts with."""
 _STATUS = {
     "running": "The run is still going",
     "failed": "The run failed",
@@ -196,8 +200,16 @@ def _nothing(comparison: Comparison) -> str:
     other = sorted({item.report.task for item in run.evals if item.stage == run.result} - {m.task for m in METRICS})
     if other:
         return f"The result stage {run.result} was measured with {', '.join(other)}; see below"
-    done = [stage.name for stage in run.stages if run.losses.get(stage.name)]
-    trained = f"; {number(len(done))} of {number(len(run.stages))} stages have training steps" if run.stages else ""
+    trained = _progress(run)
     if run.status == "done":
         return f"Trained and saved; the recipe has no evals for the result stage {run.result}"
     return f"No result yet: the result stage {run.result} has no evals{trained}"
+
+
+def _progress(run: Run) -> str:
+    """Say how many stages have training steps; those still to come are in the recipe alone."""
+    stages = read_recipe(run.recipe).get("stages")
+    names = dict.fromkeys([*(stages if isinstance(stages, dict) else ()), *(stage.name for stage in run.stages)])
+    known = [name for name in names if name != _UNTOUCHED]
+    done = sum(name in run.losses for name in known)
+    return f"; {number(done)} of {number(len(known))} stages have training steps" if known else ""

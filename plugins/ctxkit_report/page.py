@@ -53,6 +53,7 @@ def render(run: Run, *, has_data_page: bool = False) -> str:
         headline=claim,
         sentences=[parts(sentence) for sentence in claim.sentences],
         status_note=status_note(run.status),
+        yet=" yet" if run.status == "running" else "",
         control_note=control_note(run),
         blocks=comparison.blocks(),
         training=training_rows(comparison),

@@ -27,7 +27,7 @@
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("--ink") },
       margin: { l: 40, r: 12, t: 12, b: 36 }, hoverlabel: { align: "left" },
       legend: { orientation: "h", x: 0, xanchor: "left", y: 1.03, yanchor: "bottom", traceorder: "normal" },
-      showlegend: spec.data.length > 1, ...full, ...size, xaxis: axis(full.xaxis || {}, style), yaxis: axis(full.yaxis || {}, style) };
+      showlegend: true, ...full, ...size, xaxis: axis(full.xaxis || {}, style), yaxis: axis(full.yaxis || {}, style) };
   }
 
   // Pixels on paper, whatever the screen: of a page, of two or of three figures side by side.

@@ -384,6 +384,12 @@ def test_data_json_names_the_stages_before_they_are_trained(run_dir: Path) -> No
     assert "yarn 1,903 rows" in seen(page(run_dir))
 
 
+def test_where_each_value_was_written_is_shown(run_dir: Path) -> None:
+    """As the run recorded it; a value in a file that is damaged is no obstacle."""
+    put(run_dir / "origins.json", {"stages.yarn.train.max_steps": {"value": 60, "origin": "tiny.yaml:87:18"}, "x": 1})
+    assert "stages.yarn.train.max_steps60tiny.yaml:87:18" in seen(page(run_dir))
+
+
 def test_hostile_text_stays_text(run_dir: Path) -> None:
     """Names, recipe, provenance, tasks and reasons that look like markup are shown, not obeyed."""
     bad = '<img src=x onerror="alert(1)">&\x00\ud800'
@@ -415,10 +421,11 @@ def test_unfinished_run_says_what_is_missing(run_dir: Path) -> None:
     for name in ("0-perplexity", "1-passkey", "2-acme_order"):
         (run_dir / "evals" / "yarn" / f"{name}.json").unlink()
     put(run_dir / "run.json", about(status="running"))
+    put(run_dir / "recipe.yaml", "stages: [{name: yarn}, {name: still-to-come}]")
     metrics = run_dir / "metrics.jsonl"
     metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:-6]) + '{"stage": "ya')
     text = seen(page(run_dir))
-    assert "No result yet: the result stage yarn has no evals; 3 of 4 stages have training steps" in text
+    assert "No result yet: the result stage yarn has no evals; 3 of 5 stages have training steps" in text
     assert "The run is still going." in text
     assert "2 % [0, 7]" in text
     assert "4\N{MULTIPLICATION SIGN}" not in text

@@ -83,5 +83,5 @@ def test_ctrl_c_ends_watching(
 
     monkeypatch.setattr("time.sleep", interrupt)
     assert main(["report", str(put_run(tmp_path, status="running")), "--watch"]) == 130
-    assert "is written; Ctrl-C ends this, not the run" in capsys.readouterr().err
+    assert "up to date; Ctrl-C ends this, not the run" in capsys.readouterr().err
     assert (tmp_path / "report.html").exists()
