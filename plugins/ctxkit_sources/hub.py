@@ -34,6 +34,7 @@ class Hub:
     text_column: str | None = "text"
     messages_column: str | None = None
     id_column: str | None = None
+    metadata_columns: tuple[str, ...] = ()
     sample_by: SampleBy = "document"
     newlines: Newlines = "normalise"
     max_bytes: int | None = None
@@ -106,7 +107,14 @@ class Hub:
         return files.shuffled(self.split, self.seed)
 
     def _columns(self) -> Columns:
-        return Columns(self.text_column, self.messages_column, self.id_column, self.newlines, self.max_bytes)
+        return Columns(
+            self.text_column,
+            self.messages_column,
+            self.id_column,
+            self.newlines,
+            self.max_bytes,
+            self.metadata_columns,
+        )
 
     def _loaded(self) -> Iterator[Outcome]:
         columns, loading = self._columns(), self._loading()

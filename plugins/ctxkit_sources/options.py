@@ -116,6 +116,9 @@ class HubOptions(SourceOptions):
     id_column: str | None = None
     """The column that names a row, each by another name; unless stated its file and number, or its number in the order
     read."""
+    metadata_columns: tuple[str, ...] = ()
+    """More columns to keep with each document, such as `question` and `answers` for `long_qa`: texts and numbers as
+    they are, lists and mappings as JSON, nothing for null."""
     sample_by: Literal["document", "paragraph", "line"] = "document"
     """What makes a row of a text file: the whole, what stands between blank lines, or each line."""
     newlines: Literal["normalise", "keep"] = "normalise"
@@ -175,7 +178,7 @@ class HubOptions(SourceOptions):
         """Write the texts as JSON lines with the columns that are read here."""
         from ctxkit_sources.standing_in import write_rows
 
-        file = write_rows(folder, texts, self.text_column, self.messages_column, self.id_column)
+        file = write_rows(folder, texts, self.text_column, self.messages_column, self.id_column, self.metadata_columns)
         local = {"path": "json", "data_files": str(file), "split": "train"}
         return {**local, "name": None, "revision": None, "sample_by": None}
 
@@ -198,6 +201,7 @@ class HubOptions(SourceOptions):
             text_column=self.text_column,
             messages_column=self.messages_column,
             id_column=self.id_column,
+            metadata_columns=self.metadata_columns,
             sample_by=self.sample_by,
             newlines=self.newlines,
             max_bytes=self.max_bytes,

@@ -30,6 +30,8 @@ class Outcome:
     text: str = ""
     messages: str = "[]"
     """The turns of a chat, as JSON."""
+    metadata: str = "{}"
+    """What other columns hold, as JSON."""
     reason: str = ""
     """In the same words for the same cause; nothing for a document."""
     detail: str = ""
@@ -37,7 +39,8 @@ class Outcome:
 
     def document(self) -> Document:
         """Return the document."""
-        return Document(self.text, id=self.id, messages=tuple(json.loads(self.messages)))
+        messages = tuple(json.loads(self.messages))
+        return Document(self.text, id=self.id, messages=messages, metadata=json.loads(self.metadata))
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,14 @@ class Columns:
     newlines: Newlines = "normalise"
     max_bytes: int | None = None
     """The longest text, in bytes of UTF-8."""
+    metadata: tuple[str, ...] = ()
+    """The columns whose values go into the metadata."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """The columns that are read."""
-        return tuple(name for name in (self.text, self.messages, self.id) if name)
+        named = (self.text, self.messages, self.id, *self.metadata)
+        return tuple(dict.fromkeys(name for name in named if name))
 
     def outcome(self, row: Row, default_id: str, place: str) -> Outcome:
         """Return what becomes of a row that stands at a place, which a message names."""
@@ -84,7 +90,8 @@ class Columns:
             raise UnusableError(EMPTY, "has no text")
         if self.max_bytes is not None and len(text.encode()) > self.max_bytes:
             raise UnusableError("more than max_bytes", f"has a text of more than {self.max_bytes} bytes")
-        return Outcome(name, text, json.dumps(turns))
+        held = {column: _plain(values[column]) for column in self.metadata if values[column] is not None}
+        return Outcome(name, text, json.dumps(turns), json.dumps(held))
 
     def _id(self, values: Mapping[str, Any]) -> str:
         value = values[self.id or ""]
@@ -123,3 +130,8 @@ class Columns:
                 detail = f"holds {said(value)} as {key} in {place}, {type(value).__name__} and not text"
                 raise UnusableError("malformed turn", detail)
         return {key: self._clean(value, place) for key, value in held.items()}
+
+
+def _plain(value: Any) -> str | int | float:
+    """Return a value as metadata has it: texts and numbers as they are, lists and mappings as JSON."""
+    return value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False, default=str)

@@ -10,14 +10,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+FEW = 4
+"""Words of a column beside the text."""
+
+
 def write_rows(
-    folder: Path, texts: Sequence[str], text_column: str | None, messages_column: str | None, id_column: str | None
+    folder: Path,
+    texts: Sequence[str],
+    text_column: str | None,
+    messages_column: str | None,
+    id_column: str | None,
+    metadata_columns: Sequence[str] = (),
 ) -> Path:
-    """Write each text as a row of JSON, a chat of one question and answer where messages are read; return the file."""
+    """Write each text as a row of JSON, a chat of one question and answer where messages are read; return the file.
+
+    Other columns hold the first words of the text.
+    """
     file = folder / "rows.jsonl"
     with file.open("w", encoding="utf-8") as out:
         for number, text in enumerate(texts):
-            row: dict[str, Any] = {id_column: f"row-{number}"} if id_column else {}
+            row: dict[str, Any] = dict.fromkeys(metadata_columns, " ".join(text.split()[:FEW]))
+            row |= {id_column: f"row-{number}"} if id_column else {}
             if messages_column:
                 row[messages_column] = _chat(text)
             else:

@@ -25,6 +25,7 @@ from ctxkit_sources import csv_rows, decoding
 from ctxkit_sources.decoding import lines
 from ctxkit_sources.hub import Hub
 from ctxkit_sources.rows import Reading
+from ctxkit_sources.standing_in import write_rows
 
 pytestmark = pytest.mark.torch  # datasets is a part of it
 
@@ -900,3 +901,33 @@ def test_long_fields_of_csv_in_this_process() -> None:
     finally:
         csv.field_size_limit(before)
     assert len(row.values["text"]) == 200_000  # noqa: PD011 - no table
+
+
+@pytest.mark.parametrize("seed", [None, 0], ids=["in order", "shuffled"])
+def test_more_columns_are_metadata(seed: int | None) -> None:
+    """Texts and numbers are kept as they are, lists and mappings as JSON, null not at all."""
+    rows = [
+        {"text": "a", "question": "q\n", "answers": ["x", "y"], "n": 3, "spans": {"start": [1]}},
+        {"text": "b", "question": None, "answers": "z", "n": 0.5, "spans": None},
+    ]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = hub("rows.jsonl", metadata_columns=("question", "answers", "n", "spans"), seed=seed)
+    assert {document.text: dict(document.metadata) for document in found} == {
+        "a": {"question": "q\n", "answers": '["x", "y"]', "n": 3, "spans": '{"start": [1]}'},
+        "b": {"answers": "z", "n": 0.5},
+    }
+    assert all(not document.metadata for document in hub("rows.jsonl"))
+
+
+def test_a_metadata_column_that_is_not_there_is_named() -> None:
+    """A row without the column is a bad row, as one without text is."""
+    Path("rows.jsonl").write_text('{"text": "a", "question": "q"}\n')
+    with pytest.raises(DataError, match="no column answers; its columns: question, text"):
+        hub("rows.jsonl", metadata_columns=("question", "answers"))
+
+
+def test_rows_that_stand_in_have_all_columns(tmp_path: Path) -> None:
+    """What a rehearsal writes for a dataset that it cannot reach can be read with the same columns."""
+    file = write_rows(tmp_path, ["one two three four five"], "text", None, None, ("question", "answers"))
+    [document] = hub(str(file), metadata_columns=("question", "answers"))
+    assert document.metadata == {"question": "one two three four", "answers": "one two three four"}
