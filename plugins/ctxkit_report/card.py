@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ctxkit_report.collect import Run, collect
 from ctxkit_report.comparison import METRICS, compare
 from ctxkit_report.headline import headline
-from ctxkit_report.notation import NONE, estimate, plain
+from ctxkit_report.notation import NONE, estimate, plain, tokens
 from ctxkit_report.publish import fill, publish
 from ctxkit_report.reading import mapping, text
 from ctxkit_report.recipes import leaves, read_recipe
@@ -124,9 +124,9 @@ def _results(run: Run) -> Iterator[EvalResult]:
             task_type="text-generation",
             dataset_type=task,
             dataset_name=task,
-            dataset_config=f"{found.length} tokens",
+            dataset_config=f"{found.length} tokens" if found.length else None,
             metric_type=found.metric,
-            metric_name=f"{found.metric} at {found.length} tokens",
+            metric_name=f"{found.metric} at {found.length} tokens" if found.length else found.metric,
             metric_value=found.value,
             metric_args={"low": found.low, "high": found.high, "n": found.count},
         )
@@ -151,7 +151,7 @@ def _others(run: Run) -> Iterator[tuple[str, ...]]:
             said = (
                 item.report.task,
                 found.metric,
-                f"{found.length:,}",
+                tokens(found.length),
                 written.value,
                 written.interval,
                 str(found.count),

@@ -66,7 +66,7 @@ def perplexity_charts(comparison: Comparison) -> tuple[LineChart, ...]:
 
 
 def position_charts(comparison: Comparison) -> tuple[LineChart, ...]:
-    """Chart what was measured by position in the context, a point in the middle of each stretch."""
+    """Chart what was measured by position in the context, a point at the end of each stretch."""
     found: dict[tuple[str, str, int], dict[str, tuple[Point, ...]]] = {}
     for name in _ordered(comparison):
         for task in dict.fromkeys(item.report.task for item in comparison.run.evals if item.stage == name):
@@ -77,10 +77,11 @@ def position_charts(comparison: Comparison) -> tuple[LineChart, ...]:
     return tuple(
         LineChart(
             f"{_spelled(metric)}, {length:,} tokens of context",
-            "position in the context (tokens)",
+            "position in the context, up to (tokens, log scale)",
             _spelled(metric.partition("_by_")[0]).lower(),
             tuple(Series(_label(comparison, name), _style(comparison, name), points) for name, points in lines.items()),
-            markers=tuple(each for each in _windows(comparison) if each.x < length),
+            "length",
+            tuple(each for each in _windows(comparison) if each.x < length),
             about="Lower is better; a model that uses its context gets better towards the end."
             if metric.startswith(("perplexity", "loss"))
             else "",
@@ -89,12 +90,14 @@ def position_charts(comparison: Comparison) -> tuple[LineChart, ...]:
     )
 
 
-def passkey_charts(comparison: Comparison) -> tuple[HeatChart, ...]:
-    """Return a heatmap for each compared stage on which passkey was measured."""
+def heat_charts(comparison: Comparison, task: str) -> tuple[HeatChart, ...]:
+    """Return a heatmap for each compared stage on which a task was measured by depth."""
+    before = "" if task == PASSKEY.task else f"{task}, "
+    found = [(column, _accuracies(comparison.run, column.stage, task)) for column in comparison.columns]
     return tuple(
-        HeatChart(f"{column.title}: {column.stage}", tuple(cells), _windows(comparison))
-        for column in comparison.columns
-        if (cells := _accuracies(comparison.run, column.stage))
+        HeatChart(f"{before}{column.title}: {column.stage}", tuple(cells), _windows(comparison))
+        for column, cells in found
+        if any(item.depth is not None for item in cells)
     )
 
 
@@ -139,8 +142,7 @@ def _positioned(measured: Iterable[Measurement]) -> dict[tuple[str, int], tuple[
     found: dict[tuple[str, int], list[Point]] = {}
     for item in measured:
         if item.positions is not None:
-            middle = sum(item.positions) / 2
-            point = Point(middle, item.value, item.low, item.high, item.count)
+            point = Point(item.positions[1], item.value, item.low, item.high, item.count)
             found.setdefault((item.metric, item.length), []).append(point)
     return {key: tuple(sorted(each, key=lambda point: point.x)) for key, each in found.items()}
 
@@ -149,8 +151,8 @@ def _spelled(metric: str) -> str:
     return metric.replace("_", " ").capitalize()
 
 
-def _accuracies(run: Run, stage: str) -> list[Measurement]:
-    report = run.report(stage, PASSKEY.task)
+def _accuracies(run: Run, stage: str, task: str) -> list[Measurement]:
+    report = run.report(stage, task)
     return [item for item in report.measurements if item.metric == PASSKEY.name] if report else []
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ctxkit_report.comparison import PASSKEY, TAIL, WHOLE, Metric
 from ctxkit_report.gallery import Gallery
 from ctxkit_report.notation import estimate, overlap
-from ctxkit_report.paired import pairs
+from ctxkit_report.paired import NOTE, pairs
 from ctxkit_report.publish import fill, publish
 from ctxkit_report.rivals import Rival, differences, losses, overlaid, paired, rivals, tables
 
@@ -41,6 +41,7 @@ def render(found: Sequence[Rival]) -> str:
         sentences=list(summary(found)),
         tables=tables(found),
         paired=paired(found),
+        paired_note=NOTE,
         differences=differences(found),
         figures=[gallery.add(chart) for chart in charts],
         loss=gallery.add(loss) if loss else None,

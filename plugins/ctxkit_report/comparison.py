@@ -30,11 +30,9 @@ class Metric:
 
 
 PASSKEY = Metric("passkey", "accuracy", "Passkey accuracy", "passkey accuracy", "prompts", rising=True)
-WHOLE = Metric(
-    "perplexity", "perplexity", "Perplexity, whole window", "perplexity (whole window)", "windows", rising=False
-)
+WHOLE = Metric("perplexity", "perplexity", "Perplexity, all tokens", "perplexity (all tokens)", "texts", rising=False)
 TAIL = Metric(
-    "perplexity", "perplexity_tail", "Perplexity, last quarter", "perplexity (last quarter)", "windows", rising=False
+    "perplexity", "perplexity_tail", "Perplexity, last quarter", "perplexity (last quarter)", "texts", rising=False
 )
 METRICS = (PASSKEY, WHOLE, TAIL)
 

@@ -12,6 +12,8 @@ from ctxkit_report.paired import Pairs, pairs
 from ctxkit_report.recipes import read_recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ctxkit.spec import Measurement
     from ctxkit_report.collect import Run
 
@@ -81,7 +83,8 @@ def headline(comparison: Comparison) -> Headline:
         return Headline(_nothing(comparison), ())
     sentences = [_sentence(finding) for finding in found]
     tested = [said for finding in found for said in _pair_by_pair(finding)]
-    return Headline(_lead(comparison, found[0]), (*sentences, *tested, *_short_context(comparison), _counts(found)))
+    short = (*_short_context(comparison), *_short_tasks(comparison))
+    return Headline(_lead(comparison, found[0]), (*sentences, *tested, *short, _counts(found)))
 
 
 def status_note(status: str) -> str:
@@ -172,6 +175,16 @@ def _short_context(comparison: Comparison) -> tuple[str, ...]:
     return (f"Within the original {original} tokens {finding.metric.phrase} {_cost(finding, finding.before)}.",)
 
 
+def _short_tasks(comparison: Comparison) -> Iterator[str]:
+    """Say what became of tasks without a context length, such as those of lm-evaluation-harness."""
+    run, before = comparison.run, comparison.stage("before")
+    for task in dict.fromkeys(item.report.task for item in run.evals if item.stage == run.result):
+        found = pairs(run.report(before, task), run.report(run.result, task), 0)
+        if found and (found.p is not None or found.difference is not None):
+            changed = "changed beyond chance" if found.clear else "are unchanged within noise"
+            yield f"Short tasks ({task}) {changed}, on the same {found.count:,} samples: {found}."
+
+
 def _cost(finding: _Finding, before: Measurement) -> str:
     old, new = estimate(before), estimate(finding.after)
     apart = finding.since.clear if finding.since else not overlap(before, finding.after)
@@ -181,7 +194,7 @@ def _cost(finding: _Finding, before: Measurement) -> str:
         return f"is unchanged within noise: {old} before, {new} after"
     gap = finding.since.difference if finding.since else None
     shares = [f"{100 * math.expm1(part):+.2g}" for part in gap or ()]
-    by = f": by {shares[0]}{SPACE}%{SPACE}[{shares[1]},{SPACE}{shares[2]}] on the same windows" if shares else ""
+    by = f": by {shares[0]}{SPACE}%{SPACE}[{shares[1]},{SPACE}{shares[2]}] on the same texts" if shares else ""
     return f"went from {old} to {new}, which is little but no chance{by}"
 
 

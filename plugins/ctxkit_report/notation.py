@@ -64,7 +64,9 @@ def number(value: float | None) -> str:
 
 
 def tokens(length: int) -> str:
-    """Write a context length: `512`, `4096`, and from 16384 on in units of 1024, such as `16k`."""
+    """Write a context length: `512`, `4096`, and from 16384 on in units of 1024, such as `16k`; 0 stands for none."""
+    if length == 0:
+        return NONE
     if length >= _MEBI and length % _MEBI == 0:
         return f"{length // _MEBI}M"
     return f"{length // _KIBI}k" if length >= 16 * _KIBI and length % _KIBI == 0 else str(length)

@@ -15,23 +15,28 @@ if TYPE_CHECKING:
     from ctxkit_report.collect import Run
 
 
+def other_tasks(run: Run) -> tuple[str, ...]:
+    """Name the tasks that are not compared in the first tables."""
+    known = {metric.task for metric in METRICS}
+    return tuple(dict.fromkeys(item.report.task for item in run.evals if item.report.task not in known))
+
+
 def other_charts(run: Run) -> tuple[LineChart, ...]:
-    """Draw a chart for each metric whose name is one word, with what is named after it, such as `mae` and `naive_mae`.
+    """Draw a chart for each metric, together with those that are named after it, such as `mae` and `naive_mae`.
 
     A line stands for a metric of a stage, or of all stages that agree on it. What was measured at one length is left to
     the table.
     """
-    known = {metric.task for metric in METRICS}
     groups: dict[tuple[str, int], dict[str, Sequence[Measurement]]] = {}
     for item in run.evals:
-        if item.report.task not in known:
+        if item.report.task in other_tasks(run):
             groups.setdefault((item.report.task, item.number), {})[item.stage] = item.report.measurements
     return tuple(chart for (task, _), stages in sorted(groups.items()) for chart in _charts(task, stages))
 
 
 def _charts(task: str, stages: Mapping[str, Sequence[Measurement]]) -> Iterator[LineChart]:
     names = dict.fromkeys(item.metric for items in stages.values() for item in items)
-    for main in (name for name in names if "_" not in name):
+    for main in (name for name in names if not any(name.endswith(f"_{other}") for other in names)):
         members = [name for name in names if name == main or name.endswith(f"_{main}")]
         series = _series(stages, members)
         if len({point.x for one in series for point in one.points}) > 1:

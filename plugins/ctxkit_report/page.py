@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from ctxkit_report.charts import CURVES, LOSS, curve_chart, passkey_charts, perplexity_charts, position_charts
+from ctxkit_report.charts import CURVES, LOSS, curve_chart, heat_charts, perplexity_charts, position_charts
 from ctxkit_report.collect import Run, collect
-from ctxkit_report.comparison import Comparison, compare, control_note
+from ctxkit_report.comparison import PASSKEY, Comparison, compare, control_note
 from ctxkit_report.data_charts import ledger_chart, length_charts
 from ctxkit_report.examples import examples
 from ctxkit_report.gallery import Gallery
 from ctxkit_report.headline import headline, status_note
 from ctxkit_report.ledgers import ledgers
 from ctxkit_report.notation import SPACE
-from ctxkit_report.other_charts import other_charts
-from ctxkit_report.paired import paired_rows
+from ctxkit_report.other_charts import other_charts, other_tasks
+from ctxkit_report.paired import NOTE, paired_rows
 from ctxkit_report.phases import phase_tables
 from ctxkit_report.publish import fill, publish
 from ctxkit_report.tables import failures, flatten, method_rows, other_evals, training_rows
@@ -63,6 +63,7 @@ def render(run: Run, *, has_data_page: bool = False) -> str:
         methods=method_rows(run),
         failures=failures(run),
         paired=paired_rows(comparison),
+        paired_note=NOTE,
         examples=examples(comparison),
         provenance=tuple(flatten(run.provenance)),
         **_figures(comparison, gallery),
@@ -76,8 +77,9 @@ def _figures(comparison: Comparison, gallery: Gallery) -> dict[str, object]:
     charts: dict[str, Sequence[Chart]] = {
         "perplexity": perplexity_charts(comparison),
         "positions": position_charts(comparison),
-        "panels": passkey_charts(comparison),
+        "panels": heat_charts(comparison, PASSKEY.task),
         "other_charts": other_charts(run),
+        "other_panels": [chart for task in other_tasks(run) for chart in heat_charts(comparison, task)],
         "loss": _present([curve_chart(comparison, LOSS)]),
         "curves": _present([curve_chart(comparison, curve) for curve in CURVES]),
         "ledger_charts": _present([ledger_chart(run.data)]),

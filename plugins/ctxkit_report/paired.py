@@ -6,17 +6,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctxkit.spec.intervals import bootstrap_mean, mcnemar
-from ctxkit_report.notation import NONE, SPACE, number
+from ctxkit_report.notation import NONE, SPACE, number, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ctxkit.spec import EvalReport
+    from ctxkit.spec import EvalReport, Sample
     from ctxkit_report.comparison import Comparison
 
 SIGNIFICANT = 0.05
 _FEW = 5
-"""Pairs below which an interval of their differences means nothing."""
+"""Texts below which an interval of their differences means nothing."""
+NOTE = (
+    "Gained: only the second model was right; lost: only the first; p by McNemar's exact test. "
+    "Else, and where prompts share a text, the mean difference of the score (of perplexity: of the loss, where less is "
+    "better) with its 95 % interval by the bootstrap over texts."
+)
 
 
 @dataclass(frozen=True)
@@ -25,29 +30,29 @@ class Pairs:
 
     count: int
     gained: int
-    """Only the second got it right."""
+    """Only the second got it right, or more of it."""
     lost: int
-    """Only the first did."""
     p: float | None
     """Of McNemar's test; None where scores are not right or wrong."""
     difference: tuple[float, float, float] | None
-    """Mean of the second less the first, and its 95 % interval; None where scores are right or wrong, or few."""
+    """Mean of the second less the first, and its 95 % interval; None where every sample has a text of its own and is
+    right or wrong, or where texts are few."""
 
     @property
     def clear(self) -> bool:
-        """Whether the two models differ beyond chance."""
+        """Whether the two models differ beyond chance, by every test that there is."""
+        apart = self.difference is None or not self.difference[1] <= 0 <= self.difference[2]
         if self.p is not None:
-            return self.p < SIGNIFICANT
-        return self.difference is not None and not self.difference[1] <= 0 <= self.difference[2]
+            return self.p < SIGNIFICANT and apart
+        return self.difference is not None and apart
 
     def __str__(self) -> str:
-        """Return `146 gained, 0 lost, p < 0.001`, or the mean difference."""
-        if self.p is not None:
-            return f"{self.gained:,} gained, {self.lost:,} lost, {probability(self.p)}"
-        if self.difference is None:
-            return NONE
-        middle, low, high = self.difference
-        return f"{_signed(middle)}{SPACE}[{_signed(low)},{SPACE}{_signed(high)}]"
+        """Return `146 gained, 0 lost, p < 0.001`, or the mean difference, or both."""
+        said = [f"{self.gained:,} gained, {self.lost:,} lost, {probability(self.p)}"] if self.p is not None else []
+        if self.difference is not None:
+            middle, low, high = self.difference
+            said.append(f"{_signed(middle)}{SPACE}[{_signed(low)},{SPACE}{_signed(high)}]")
+        return "; ".join(said) or NONE
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def pairs(first: EvalReport | None, second: EvalReport | None, length: int) -> P
     """Return the pairs of a length; None where the two were asked nothing in common."""
     if first is None or second is None:
         return None
-    before, after = _scores(first, length), _scores(second, length)
+    before, after = _samples(first, length), _samples(second, length)
     return _pairs([(before[key], after[key]) for key in before if key in after])
 
 
@@ -75,7 +80,7 @@ def paired_rows(comparison: Comparison) -> tuple[PairedRow, ...]:
     rivals = [column for column in comparison.columns if column.stage != run.result]
     tasks = dict.fromkeys(item.report.task for item in run.evals if item.stage == run.result)
     return tuple(
-        PairedRow(task, f"{length:,}", f"{rival.stage} → {run.result}", f"{found.count:,}", str(found))
+        PairedRow(task, tokens(length), f"{rival.stage} → {run.result}", f"{found.count:,}", str(found))
         for task in tasks
         for length in _lengths(run.report(run.result, task))
         for rival in rivals
@@ -93,21 +98,35 @@ def _lengths(report: EvalReport | None) -> list[int]:
     return sorted({sample.length for sample in report.samples}) if report else []
 
 
-def _scores(report: EvalReport, length: int) -> Mapping[tuple[str, float | None], float]:
-    return {(sample.id, sample.depth): sample.score for sample in report.samples if sample.length == length}
+def _samples(report: EvalReport, length: int) -> Mapping[tuple[str, float | None], Sample]:
+    return {(sample.id, sample.depth): sample for sample in report.samples if sample.length == length}
 
 
-def _pairs(scores: Sequence[tuple[float, float]]) -> Pairs | None:
-    if not scores:
+def _pairs(found: Sequence[tuple[Sample, Sample]]) -> Pairs | None:
+    if not found:
         return None
-    if all(score in (0, 1) for pair in scores for score in pair):
-        gained, lost = scores.count((0, 1)), scores.count((1, 0))
-        return Pairs(len(scores), gained, lost, mcnemar(gained, lost), None)
-    gaps = [after - before for before, after in scores]
+    gaps = [after.score - before.score for before, after in found]
     gained, lost = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
-    few = len(gaps) < _FEW
-    found = None if few else (sum(gaps) / len(gaps), *bootstrap_mean(gaps, seed=0))
-    return Pairs(len(gaps), gained, lost, None, found)
+    by_text: dict[object, list[float]] = {}
+    for (sample, _), gap in zip(found, gaps, strict=True):
+        by_text.setdefault(_text(sample), []).append(gap)
+    binary = all(sample.score in (0, 1) for pair in found for sample in pair)
+    alone = binary and len(by_text) == len(gaps)
+    difference = None if alone or len(by_text) < _FEW else _mean(list(by_text.values()))
+    return Pairs(len(gaps), gained, lost, mcnemar(gained, lost) if binary else None, difference)
+
+
+def _text(sample: Sample) -> object:
+    """Return what samples share that are not independent: the document, or the text that they hide something in."""
+    return sample.metadata.get("document", sample.metadata.get("sample", (sample.id, sample.depth)))
+
+
+def _mean(groups: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """Return the mean over all, and its interval where each group is drawn as a whole."""
+    sizes = [len(group) for group in groups]
+    means = [sum(group) / len(group) for group in groups]
+    low, high = bootstrap_mean(means, seed=0, weights=sizes)
+    return sum(map(sum, groups)) / sum(sizes), low, high
 
 
 def _signed(value: float) -> str:

@@ -123,7 +123,7 @@ def paired(found: Sequence[Rival]) -> tuple[PairedRow, ...]:
                 same = pairs(base, rival.report(task), length)
                 if same and (same.p is not None or same.difference is not None):
                     models = f"{first.name} → {rival.name}"
-                    rows.append(PairedRow(task, f"{length:,}", models, f"{same.count:,}", str(same)))
+                    rows.append(PairedRow(task, tokens(length), models, f"{same.count:,}", str(same)))
     return tuple(rows)
 
 

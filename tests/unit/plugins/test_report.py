@@ -199,9 +199,9 @@ def test_headline_numbers_equal_the_measurements(run_dir: Path) -> None:
         "the control without scaling reached 55 % [45, 64]. "
         "At 512 tokens perplexity (last quarter) fell from 7.64 [6.95, 8.40] to 4.15 [3.78, 4.57]; "
         "the control without scaling reached 5.30 [4.82, 5.83]. "
-        "Within the original 128 tokens perplexity (whole window) stayed at 8.00 ([7.00, 9.00] before, "
+        "Within the original 128 tokens perplexity (all tokens) stayed at 8.00 ([7.00, 9.00] before, "
         "[7.00, 9.00] after). "
-        "Brackets are 95 % intervals; n = 100 prompts and n = 32 windows per model."
+        "Brackets are 95 % intervals; n = 100 prompts and n = 32 texts per model."
     )
 
 
@@ -241,7 +241,7 @@ def test_headline_falls_back_to_the_whole_window(run_dir: Path) -> None:
         (run_dir / "evals" / name / "1-passkey.json").unlink()
         bounds = (value, value - 0.3, value + 0.3)
         put_eval(run_dir, name, 0, "perplexity", [measurement("perplexity", 512, bounds, 32)])
-    assert "At 512 tokens perplexity (whole window) fell from 10.5 [10.2, 10.8] to 4.90 [4.60, 5.20]" in said(run_dir)
+    assert "At 512 tokens perplexity (all tokens) fell from 10.5 [10.2, 10.8] to 4.90 [4.60, 5.20]" in said(run_dir)
 
 
 def test_page_shows_every_part(run_dir: Path) -> None:
@@ -279,7 +279,7 @@ def test_page_has_its_figures(run_dir: Path) -> None:
     """Two perplexity charts, a heatmap for each compared model, curves of what was logged, and the data."""
     markup = page(run_dir)
     assert list(figures(markup)) == [
-        "Perplexity, whole window",
+        "Perplexity, all tokens",
         "Perplexity, last quarter",
         "Before: base",
         "Control: control",
@@ -305,7 +305,7 @@ def test_what_is_logged_has_a_curve(run_dir: Path) -> None:
     assert [chart.series[0].points[0].y for chart in charts if chart] == [2.0, 0.1, 0.5, 1000.0, 3.0]
 
 
-def test_positions_are_charted_in_the_middle_of_their_stretch(run_dir: Path) -> None:
+def test_positions_are_charted_at_the_end_of_their_stretch(run_dir: Path) -> None:
     """And stand in no table by length."""
     for name in ("base", "yarn"):
         parts = [
@@ -318,7 +318,7 @@ def test_positions_are_charted_in_the_middle_of_their_stretch(run_dir: Path) -> 
         put_eval(run_dir, name, 0, "perplexity", parts)
     (chart,) = position_charts(compare(collect(run_dir)))
     assert chart.title == "Perplexity by position, 512 tokens of context"
-    assert [(point.x, point.y) for point in chart.series[1].points] == [(64, 8), (192, 7), (320, 6), (448, 5)]
+    assert [(point.x, point.y) for point in chart.series[1].points] == [(128, 8), (256, 7), (384, 6), (512, 5)]
     assert "perplexity_by_position" not in seen(page(run_dir))
 
 

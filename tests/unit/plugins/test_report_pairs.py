@@ -13,6 +13,7 @@ from ctxkit_report.collect import collect
 from ctxkit_report.comparison import compare
 from ctxkit_report.examples import examples
 from ctxkit_report.headline import headline
+from ctxkit_report.notation import NONE
 from ctxkit_report.page import write_report
 from ctxkit_report.paired import paired_rows, pairs
 from ctxkit_report.terminal import summary
@@ -60,6 +61,31 @@ def page(folder: Path) -> str:
     return write_report(folder).read_text(encoding="utf-8")
 
 
+def test_prompts_that_share_a_text_are_drawn_together() -> None:
+    """Six texts of ten prompts each; one text alone gained: ten gained, none lost, and yet no clear difference."""
+    before, after = (
+        [Sample(str(n), 512, float(n < most), metadata={"sample": n // 10}) for n in range(60)] for most in (30, 40)
+    )
+    found = pairs(passkey(*before), passkey(*after), 512)
+    assert found is not None
+    assert (found.gained, found.lost, found.p) == (10, 0, pytest.approx(2 / 2**10))
+    assert found.difference is not None
+    assert found.difference[:2] == (pytest.approx(1 / 6), 0.0)
+    assert not found.clear
+
+
+def test_short_tasks_have_a_sentence_of_their_own(tmp_path: Path) -> None:
+    """They have no context length: only the same samples before and after tell."""
+    put_run(tmp_path)
+    for stage, right in (("base", "0011"), ("yarn", "0101")):
+        put_report(tmp_path, stage, passkey(*answered(512, "0" * 9 if stage == "base" else "1" * 9)))
+        short = EvalReport("lm_eval", (Measurement("arc acc", 0, 0.5, 0.1, 0.9, 4),), answered(0, right))
+        put_report(tmp_path, stage, short, 1)
+    wanted = "Short tasks (lm_eval) are unchanged within noise, on the same 4 samples: 1 gained, 1 lost, p = 1."
+    assert wanted in said(tmp_path)
+    assert f'<th scope="row">arc acc</th><td>{NONE}</td>' in page(tmp_path)
+
+
 def extended(folder: Path, base: str, control: str, yarn: str) -> Path:
     """Write a run whose three models were right and wrong like this at 512 tokens."""
     put_run(folder)
@@ -86,7 +112,7 @@ def test_the_headline_goes_by_the_same_prompts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("by", "words"),
     [
-        (0.02, "to 7.10 [5.10, 9.10], which is little but no chance: by +2 % [+2, +2] on the same windows"),
+        (0.02, "to 7.10 [5.10, 9.10], which is little but no chance: by +2 % [+2, +2] on the same texts"),
         (0.0, "is unchanged within noise: 7.00 [5.00, 9.00] before, 7.10 [5.10, 9.10] after"),
     ],
 )
