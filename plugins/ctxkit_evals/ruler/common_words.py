@@ -59,7 +59,7 @@ class CommonWords:
 
     def _sizing(self, length: int) -> Sizing:
         most = max(len(self._words), len(self.more_words))
-        return Sizing(length, self.room, STEP, lambda each: int(length // each) * 2, PROBE, most, MORE_WORDS)
+        return Sizing(length, self.room, STEP, lambda each: int(length // each) * 2, PROBE, COMMON, most, MORE_WORDS)
 
     @cached_property
     def _words(self) -> Sequence[str]:

@@ -87,11 +87,13 @@ class Sizing:
     """Tokens of the prompt and the room for the answer."""
     room: int
     step: int
-    """The fewest pieces; also how many fewer are tried where a prompt turns out too long."""
+    """The fewest pieces that are tried first; also how many fewer are tried where a prompt turns out too long."""
     bound: Callable[[float], int]
     """The most pieces worth trying, from the tokens of a piece."""
     probe: int
     """Pieces of the first draw, which tells the tokens of a piece."""
+    least: int = 1
+    """The fewest pieces that make a prompt."""
     most: int | None = None
     """Pieces that there are; None where there is no end of them."""
     hint: str = ""
@@ -155,7 +157,7 @@ def shrunk(draw: Draw[T], pieces: int, sizing: Sizing, tokens: Count) -> T:
         drawn = draw(pieces)
         if sizing.fits(drawn.text, tokens):
             return drawn
-        pieces -= sizing.step if pieces > sizing.step else 0
+        pieces = max(pieces - sizing.step, sizing.least) if pieces > sizing.step else pieces
     raise DataError(f"ruler: no prompt of {sizing.length} tokens was found", "make the length longer")
 
 

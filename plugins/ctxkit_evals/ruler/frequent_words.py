@@ -6,12 +6,13 @@ import math
 import random
 import string
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ctxkit.errors import DataError
-from ctxkit_evals.ruler.drawing import Count, Drawn, Frame
+from ctxkit_evals.ruler.drawing import TRIED, Count, Drawn, Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,9 +43,9 @@ class FrequentWords:
     room: ClassVar[int] = 50
 
     def fits(self, length: int, tokens: Count) -> bool:
-        """Return whether a prompt can be made in which the words asked for are more frequent than the others."""
+        """Return whether prompts can be made in which the words asked for are more frequent than the others."""
         try:
-            next(self.prompts(length, tokens))
+            list(islice(self.prompts(length, tokens), TRIED))
         except DataError:
             return False
         return True

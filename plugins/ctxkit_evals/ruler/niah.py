@@ -74,7 +74,7 @@ class Niah:
         step = 500 if self.haystack == "text" else short
         most = len(self.text) or None
         bound = partial(thrice, length)
-        return Sizing(length, self.room, step, bound, probe=step, most=most, hint="add text to `haystack`")
+        return Sizing(length, self.room, step, bound, step, most=most, hint="add text to `haystack`")
 
     def _draw(self, chance: random.Random, pieces: int) -> Drawn:
         keys, values = [], []

@@ -96,7 +96,7 @@ class Tracking:
         chance, step = Chance(self.seed), _step(length)
         shown = example(chance, tokens)
         extra = tokens(shown.solved())
-        sizing = Sizing(length, self.room, step, partial(thrice, length), probe=step, extra=extra)
+        sizing = Sizing(length, self.room, step, partial(thrice, length), step, VARIABLES, extra=extra)
         pieces = largest(partial(self._draw, chance, None), sizing, tokens)
         while True:
             yield shrunk(partial(self._draw, chance, shown), pieces, sizing, tokens)
@@ -116,7 +116,7 @@ def example(chance: Chance, tokens: Count) -> Hidden:
     def draw(pieces: int) -> Hidden:
         return _hidden(chance, pieces, chance.names(3), EXAMPLE_VALUE)
 
-    sizing = Sizing(EXAMPLE_LENGTH, 0, EXAMPLE_STEP, partial(thrice, EXAMPLE_LENGTH), probe=EXAMPLE_STEP)
+    sizing = Sizing(EXAMPLE_LENGTH, 0, EXAMPLE_STEP, partial(thrice, EXAMPLE_LENGTH), EXAMPLE_STEP, VARIABLES)
     pieces = largest(draw, sizing, tokens)
     try:
         return shrunk(draw, pieces, sizing, tokens)

@@ -147,7 +147,10 @@ def test_too_short(name: Any) -> None:
     (task,) = made([name], Given(text=(TEXT * 300).split()))
     count = Texts(tokenizer(), chat=False).count
     assert not task.fits(least - 1, count)
-    assert all(count(drawn.text) + task.room <= least for drawn in Stream(task, least, count)[range(5)])
+    for length in (least, least + 5, least + 34):
+        prompts = Stream(task, length, count)[range(9)] if task.fits(length, count) else []
+        assert all(count(drawn.text) + task.room <= length for drawn in prompts)
+        assert len({len(drawn.answers) for drawn in prompts}) <= 1
     with pytest.raises(DataError, match="200 tokens"):
         next(task.prompts(200, count))
 
