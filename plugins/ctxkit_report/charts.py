@@ -79,7 +79,9 @@ def position_charts(comparison: Comparison) -> tuple[LineChart, ...]:
             f"{_spelled(metric)}, {length:,} tokens of context",
             "position in the context, up to (tokens, log scale)",
             _spelled(metric.partition("_by_")[0]).lower(),
-            tuple(Series(_label(comparison, name), _style(comparison, name), points) for name, points in lines.items()),
+            tuple(
+                Series(labelled(comparison, name), coloured(comparison, name), points) for name, points in lines.items()
+            ),
             "length",
             tuple(each for each in _windows(comparison) if each.x < length),
             about="Lower is better; a model that uses its context gets better towards the end."
@@ -111,8 +113,8 @@ def curve_chart(comparison: Comparison, curve: Curve) -> LineChart | None:
     by_tokens = all(_knows_tokens(run, name) for stage in names for name in _lineage(run, stage))
     series = tuple(
         Series(
-            _label(comparison, name),
-            _style(comparison, name),
+            labelled(comparison, name),
+            coloured(comparison, name),
             _curve(run, name, logged[name], scale=curve.scale, by_tokens=by_tokens),
         )
         for name in names
@@ -126,7 +128,7 @@ def curve_chart(comparison: Comparison, curve: Curve) -> LineChart | None:
 def _perplexity(comparison: Comparison, metric: Metric) -> LineChart:
     lines = {name: points(comparison.pooled(metric, name).values()) for name in _ordered(comparison)}
     series = tuple(
-        Series(_label(comparison, name), _style(comparison, name), line) for name, line in lines.items() if line
+        Series(labelled(comparison, name), coloured(comparison, name), line) for name, line in lines.items() if line
     )
     return LineChart(metric.title, _LENGTH, "perplexity", series, "length", _windows(comparison), "Lower is better.")
 
@@ -168,12 +170,14 @@ def _ordered(comparison: Comparison) -> list[str]:
     return sorted(dict.fromkeys(named), key=lambda name: name == run.result)
 
 
-def _label(comparison: Comparison, stage: str) -> str:
+def labelled(comparison: Comparison, stage: str) -> str:
+    """Name a stage with the part it plays."""
     role = comparison.role(stage)
     return f"{stage} ({role})" if role and role != stage else stage
 
 
-def _style(comparison: Comparison, stage: str) -> str:
+def coloured(comparison: Comparison, stage: str) -> str:
+    """Return the name of the colour of a stage."""
     style = comparison.style(stage)
     if style:
         return style

@@ -150,7 +150,7 @@ def _sentence(finding: _Finding) -> str:
 def _pair_by_pair(finding: _Finding) -> tuple[str, ...]:
     """Say what became of the same prompts, by McNemar's test."""
     tested = [(who, found) for who, found in (("before", finding.since), ("the control", finding.against)) if found]
-    parts = [f"against {who} {found}" for who, found in tested if found.p is not None]
+    parts = [f"against {who} {found.tested}" for who, found in tested if found.tested]
     if not parts:
         return ()
     return (f"Prompt by prompt, on the same {tested[0][1].count:,}: {'; '.join(parts)} (McNemar's exact test).",)
@@ -182,7 +182,7 @@ def _short_tasks(comparison: Comparison) -> Iterator[str]:
         found = pairs(run.report(before, task), run.report(run.result, task), 0)
         if found and (found.p is not None or found.difference is not None):
             changed = "changed beyond chance" if found.clear else "are unchanged within noise"
-            yield f"Short tasks ({task}) {changed}, on the same {found.count:,} samples: {found}."
+            yield f"Short tasks ({task}) {changed}, on the same {found.count:,} samples: {found.tested or found}."
 
 
 def _cost(finding: _Finding, before: Measurement) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ctxkit_report.charts import points
+from ctxkit_report.charts import coloured, labelled, points
 from ctxkit_report.comparison import METRICS
-from ctxkit_report.figures import OTHERS, LineChart, Point, Series
+from ctxkit_report.figures import OTHERS, LineChart, Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ctxkit.spec import Measurement
     from ctxkit_report.collect import Run
+    from ctxkit_report.comparison import Comparison
 
 
 def other_tasks(run: Run) -> tuple[str, ...]:
@@ -21,40 +22,46 @@ def other_tasks(run: Run) -> tuple[str, ...]:
     return tuple(dict.fromkeys(item.report.task for item in run.evals if item.report.task not in known))
 
 
-def other_charts(run: Run) -> tuple[LineChart, ...]:
+def other_charts(comparison: Comparison) -> tuple[LineChart, ...]:
     """Draw a chart for each metric, together with those that are named after it, such as `mae` and `naive_mae`.
 
     A line stands for a metric of a stage, or of all stages that agree on it. What was measured at one length is left to
     the table.
     """
     groups: dict[tuple[str, int], dict[str, Sequence[Measurement]]] = {}
-    for item in run.evals:
-        if item.report.task in other_tasks(run):
+    for item in comparison.run.evals:
+        if item.report.task in other_tasks(comparison.run):
             groups.setdefault((item.report.task, item.number), {})[item.stage] = item.report.measurements
-    return tuple(chart for (task, _), stages in sorted(groups.items()) for chart in _charts(task, stages))
+    return tuple(chart for (task, _), stages in sorted(groups.items()) for chart in _charts(comparison, task, stages))
 
 
-def _charts(task: str, stages: Mapping[str, Sequence[Measurement]]) -> Iterator[LineChart]:
+def _charts(comparison: Comparison, task: str, stages: Mapping[str, Sequence[Measurement]]) -> Iterator[LineChart]:
     names = dict.fromkeys(item.metric for items in stages.values() for item in items)
     for main in (name for name in names if not any(name.endswith(f"_{other}") for other in names)):
-        members = [name for name in names if name == main or name.endswith(f"_{main}")]
-        series = _series(stages, members)
-        if len({point.x for one in series for point in one.points}) > 1:
+        lines = list(_stage_lines(comparison, stages, main))
+        for other in (name for name in names if name.endswith(f"_{main}")):
+            lines += _baselines(stages, other, first=len(lines))
+        if len({point.x for one in lines for point in one.points}) > 1:
             share = main == "accuracy"
-            yield LineChart(
-                f"{task}: {main}", "context length (tokens, log scale)", main, series, "length", percent=share
-            )
+            axis = "context length (tokens, log scale)"
+            yield LineChart(f"{task}: {main}", axis, main, tuple(lines), "length", percent=share)
 
 
-def _series(stages: Mapping[str, Sequence[Measurement]], metrics: Sequence[str]) -> tuple[Series, ...]:
-    found: list[tuple[str, tuple[Point, ...]]] = []
-    for metric in metrics:
-        lines = {stage: points(_whole(items, metric)) for stage, items in stages.items()}
-        alike = len({tuple((point.x, point.y) for point in line) for line in lines.values()}) == 1
-        for stage, line in list(lines.items())[: 1 if alike else None]:
-            found.append((metric if alike else f"{stage}, {metric}", line))
-    drawn = [(label, line) for label, line in found if line]
-    return tuple(Series(label, f"other-{n % OTHERS}", line) for n, (label, line) in enumerate(drawn))
+def _stage_lines(comparison: Comparison, stages: Mapping[str, Sequence[Measurement]], metric: str) -> Iterator[Series]:
+    for stage, items in stages.items():
+        if line := points(_whole(items, metric)):
+            yield Series(labelled(comparison, stage), coloured(comparison, stage), line)
+
+
+def _baselines(stages: Mapping[str, Sequence[Measurement]], metric: str, first: int) -> list[Series]:
+    """Return a line for each stage, or one for all that agree."""
+    lines = {stage: line for stage, items in stages.items() if (line := points(_whole(items, metric)))}
+    alike = len({tuple((point.x, point.y) for point in line) for line in lines.values()}) == 1
+    shown = list(lines.items())[: 1 if alike else None]
+    return [
+        Series(metric if alike else f"{stage}, {metric}", f"other-{(first + place) % OTHERS}", line)
+        for place, (stage, line) in enumerate(shown)
+    ]
 
 
 def _whole(items: Sequence[Measurement], metric: str) -> Iterator[Measurement]:

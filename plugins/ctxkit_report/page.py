@@ -78,7 +78,7 @@ def _figures(comparison: Comparison, gallery: Gallery) -> dict[str, object]:
         "perplexity": perplexity_charts(comparison),
         "positions": position_charts(comparison),
         "panels": heat_charts(comparison, PASSKEY.task),
-        "other_charts": other_charts(run),
+        "other_charts": other_charts(comparison),
         "other_panels": [chart for task in other_tasks(run) for chart in heat_charts(comparison, task)],
         "loss": _present([curve_chart(comparison, LOSS)]),
         "curves": _present([curve_chart(comparison, curve) for curve in CURVES]),

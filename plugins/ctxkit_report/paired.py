@@ -46,9 +46,18 @@ class Pairs:
             return self.p < SIGNIFICANT and apart
         return self.difference is not None and apart
 
+    @property
+    def tested(self) -> str:
+        """The test in words: `146 gained, 0 lost, p < 0.001`; empty where scores are not right or wrong."""
+        if self.p is None:
+            return ""
+        said = f"{self.gained:,} gained, {self.lost:,} lost, {probability(self.p)}"
+        chance = self.p < SIGNIFICANT and not self.clear
+        return f"{said}, though not beyond chance over texts" if chance else said
+
     def __str__(self) -> str:
-        """Return `146 gained, 0 lost, p < 0.001`, or the mean difference, or both."""
-        said = [f"{self.gained:,} gained, {self.lost:,} lost, {probability(self.p)}"] if self.p is not None else []
+        """Return the test, the mean difference, or both."""
+        said = [self.tested] if self.tested else []
         if self.difference is not None:
             middle, low, high = self.difference
             said.append(f"{_signed(middle)}{SPACE}[{_signed(low)},{SPACE}{_signed(high)}]")

@@ -323,7 +323,7 @@ def test_positions_are_charted_at_the_end_of_their_stretch(run_dir: Path) -> Non
 
 
 def test_other_evals_are_charted_by_length(run_dir: Path) -> None:
-    """A metric of one word and those named after it share a chart; stages that agree share a line, one length none."""
+    """A metric and those named after it share a chart; stages that agree share a line, one length has none."""
     naive = [measurement("naive_mae", length, (0.5, 0.4, 0.6), 9) for length in (64, 128)]
     for name, value in (("base", 0.4), ("yarn", 0.2)):
         mae = [measurement("mae", length, (value, 0.1, 0.5), 9) for length in (64, 128)]
@@ -331,7 +331,7 @@ def test_other_evals_are_charted_by_length(run_dir: Path) -> None:
         put_eval(run_dir, name, 3, "forecast", [*mae, *naive, *single])
     assert figures(page(run_dir))["forecast: mae"] == (
         "forecast: mae, mae against context length (tokens, log scale); "
-        "base, mae ends at 0.400; yarn, mae ends at 0.200; naive_mae ends at 0.500"
+        "base (before) ends at 0.400; yarn (extended) ends at 0.200; naive_mae ends at 0.500"
     )
 
 
