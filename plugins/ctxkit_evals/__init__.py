@@ -3,6 +3,7 @@
 from ctxkit.spec import Component, hookimpl
 from ctxkit_evals.harness_options import LmEvalOptions
 from ctxkit_evals.key_value_options import KeyValueOptions
+from ctxkit_evals.long_qa_options import LongQaOptions
 from ctxkit_evals.longppl_options import LongPplOptions
 from ctxkit_evals.needle_options import NeedleOptions
 from ctxkit_evals.passkey_options import PasskeyOptions
@@ -17,6 +18,7 @@ def ctxkit_components() -> list[type[Component]]:
         LmEvalOptions,
         KeyValueOptions,
         LongPplOptions,
+        LongQaOptions,
         NeedleOptions,
         PasskeyOptions,
         PerplexityOptions,

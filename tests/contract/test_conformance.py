@@ -70,6 +70,7 @@ EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
         "phases": [{"name": "a", "epochs": 2, "least": 3, "most": 9, "difficulty": ["easy"], "learning_rate": 0.5}],
     },
     ("eval", "forecast"): {"kind": "forecast", "source": FILES, "lengths": [64, 128], "horizon": 5},
+    ("eval", "long_qa"): {"kind": "long_qa", "source": FILES, "lengths": [1000], "metrics": ["rouge_l"], "stop": None},
     ("eval", "longppl"): {
         "kind": "longppl",
         "source": FILES,
