@@ -326,6 +326,13 @@ def test_interval_of_the_mean_covers() -> None:
     assert 0.93 <= hits / 400 <= 0.985
 
 
+def test_interval_of_the_mean() -> None:
+    """Computed by hand: (10, 3) and (10, 4) added in squares, halved."""
+    found = average("score", [Measurement("a", 8, 80, 70, 90, 5), Measurement("b", 8, 60, 57, 64, 7)])
+    assert (found.value, found.length, found.count) == (70, 8, 12)
+    assert (found.low, found.high) == pytest.approx((70 - 109**0.5 / 2, 70 + 116**0.5 / 2))
+
+
 def test_the_longest_at_the_threshold() -> None:
     """Also where a shorter one is below it, as in the paper."""
     scores = [Measurement("score", length, value, 0, 100, 1) for length, value in ((4, 90.0), (8, 85.5), (16, 85.6))]
