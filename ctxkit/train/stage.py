@@ -6,7 +6,7 @@ import copy
 import gc
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -23,7 +23,7 @@ from ctxkit.reading import Located
 from ctxkit.recipe import MODEL, Recipe, Stage, Weights
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
-from ctxkit.spec import Context, ModelRequest, StageFinished, TrainerRequest
+from ctxkit.spec import Context, EvalReport, ModelRequest, StageFinished, TrainerRequest
 from ctxkit.train import callbacks, checkpoints, phase_metrics
 from ctxkit.train.adapter import adapted, in_full_precision, lora_config, save_config, with_adapter
 from ctxkit.train.carry import CarryOptimizer
@@ -43,6 +43,7 @@ from ctxkit.train.rows import Prepared, open_rows
 from ctxkit.train.signals import StopSignal
 from ctxkit.train.start import StartAdapter
 from ctxkit.train.tokenizer import added_tokens
+from ctxkit.train.trackers import log_reports
 from ctxkit.train.trainer import quiet, sft_config
 
 Ready: TypeAlias = tuple[str, Prepared]
@@ -105,7 +106,17 @@ def run_stage(run: Run, stage: Stage) -> None:
     if launch.rank() == 0 and not finished.exists():
         event = StageFinished(directory.path, stage.name, directory.model(stage.name), reports)
         run.host.tell("ctxkit_stage_finished", event=event)
+        _track(run, stage, reports)
         finished.touch()
+
+
+def _track(run: Run, stage: Stage, reports: Sequence[EvalReport]) -> None:
+    """Hand what was measured to the trackers of a stage that trained."""
+    if stage.trains and stage.train.get("report_to", "none") not in ("none", []):
+        steps = read_json(run.directory.stage_record(stage.name))["steps"]
+        with own_layout():
+            args = sft_config(run.located, stage, run.directory.stage(stage.name) / "checkpoints")
+            log_reports(args, steps, reports)
 
 
 def _make(run: Run, stage: Stage, context: Context, ready: Ready | None) -> None:

@@ -1,0 +1,66 @@
+"""What evals measured, handed to the trackers that `train.report_to` names, by transformers' own callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations.integration_utils import (
+    TensorBoardCallback,
+    default_logdir,
+    get_reporting_integration_callbacks,
+)
+
+from ctxkit.spec import EvalReport, Measurement
+from ctxkit.train.progress import say
+
+
+def log_reports(args: TrainingArguments, steps: int, reports: Sequence[EvalReport]) -> None:
+    """Send every measurement to every tracker, at the last step of its stage; a tracker that fails costs nothing.
+
+    Args:
+        args: Those of the stage, `report_to` and `run_name` among them.
+        steps: Optimizer steps that the stage has taken.
+        reports: Of its evals.
+    """
+    logs = dict(_named(reports))
+    state = TrainerState(global_step=steps, is_world_process_zero=True, is_local_process_zero=True)
+    for tracker in get_reporting_integration_callbacks(args.report_to) if logs else ():
+        callback = tracker()
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = _beside_training(args)
+        try:
+            callback.on_log(args, state, TrainerControl(), logs=dict(logs))
+            if isinstance(callback, TensorBoardCallback):
+                callback.on_train_end(args, state, TrainerControl())  # closes its file
+        except Exception as error:  # noqa: BLE001 - a tracker's own code and network
+            say(f"note: {tracker.__name__} did not take the evals: {error}")
+
+
+def _beside_training(args: TrainingArguments) -> str:
+    """Return the newest of TensorBoard's folders of a stage; it only chooses one where training begins."""
+    folders = [path for path in Path(str(args.output_dir), "runs").glob("*") if path.is_dir()]
+    return str(
+        max(folders, key=lambda path: path.stat().st_mtime, default=Path(str(args.output_dir), default_logdir()))
+    )
+
+
+def _named(reports: Sequence[EvalReport]) -> Iterator[tuple[str, float]]:
+    """Yield each value by a name such as `eval_passkey_accuracy_4096`; the first of two reports of a kind has it."""
+    seen: set[str] = set()
+    for report in reports:
+        for item in report.measurements:
+            name = _name(report.task, item)
+            if name not in seen:
+                seen.add(name)
+                yield name, item.value
+
+
+def _name(task: str, item: Measurement) -> str:
+    """Return the name of a value; `eval_` at the front is how transformers tells evals from training."""
+    parts = ["eval", task, *([] if item.metric == task else [item.metric])]
+    parts += [str(item.length)] if item.length else []
+    parts += [f"depth_{item.depth:g}"] if item.depth is not None else []
+    parts += [f"from_{item.positions[0]}"] if item.positions else []
+    return "_".join(parts)
