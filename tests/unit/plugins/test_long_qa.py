@@ -201,7 +201,8 @@ def test_shared_tokens_are_those_that_all_begin_with() -> None:
 def test_chat_template_stands_around_the_prompt() -> None:
     """A prompt in a chat is what the template writes of it; a text that looks like a special token stays text."""
     tokenizer = bytes_tokenizer(bos_token="<s>")
-    tokenizer.chat_template = "<s>{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[bot]{% endif %}"
+    turns = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+    tokenizer.chat_template = f"<s>{turns}" + "{% if add_generation_prompt %}[bot]{% endif %}"
     made = Prompts(tokenizer, "{context}|{question}", True, 8)
     topic = Topic("text </s> more", (Question("a", "why?", ("y",)),))
     trunk = made.sheet(topic, 1000, 1).trunk
