@@ -59,7 +59,7 @@ def _named(reports: Sequence[EvalReport]) -> Iterator[tuple[str, float]]:
 
 def _name(task: str, item: Measurement) -> str:
     """Return the name of a value; `eval_` at the front is how transformers tells evals from training."""
-    parts = ["eval", task, *([] if item.metric == task else [item.metric])]
+    parts = ["eval", item.metric] if item.metric.startswith(task) else ["eval", task, item.metric]
     parts += [str(item.length)] if item.length else []
     parts += [f"depth_{item.depth:g}"] if item.depth is not None else []
     parts += [f"from_{item.positions[0]}"] if item.positions else []

@@ -65,7 +65,7 @@ def test_training_and_evals_reach_the_tracker_of_a_recipe(tmp_path: Path) -> Non
     report = EvalReport.from_json(json.loads(directory.evaluation("tracked", 0, "perplexity").read_text()))
     values = {(item.metric, item.length): item.value for item in report.measurements if item.positions is None}
     assert logs["eval_perplexity_16"] == values["perplexity", 16]
-    assert logs["eval_perplexity_perplexity_tail_48"] == values["perplexity_tail", 48]
+    assert logs["eval_perplexity_tail_48"] == values["perplexity_tail", 48]
     LOGGED.clear()
     run(tmp_path / "recipe.yaml", tmp_path / "run")
     assert LOGGED == []
