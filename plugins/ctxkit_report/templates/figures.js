@@ -50,6 +50,6 @@
     draw(false);
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(false));
-  addEventListener("beforeprint", () => { document.documentElement.classList.add("paper"); draw(true); });
+  addEventListener("beforeprint", () => { document.documentElement.classList.add("paper"); draw(true); draw(true); });
   addEventListener("afterprint", () => { document.documentElement.classList.remove("paper"); draw(false); });
 })();
