@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ctxkit_report.figures import BarChart, Bars
 from ctxkit_report.lengths import histograms, pooled
+from ctxkit_report.notation import tokens
 from ctxkit_report.visible import label
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def _lengths(item: Prepared) -> BarChart | None:
     if not bars:
         return None
     title = f"Lengths, {_stages(item)}"
-    return BarChart(title, _names(axis), bars, "length (tokens)", "% of the tokens")
+    least = tuple(tokens(axis.least(place)) for place in range(axis.count))
+    return BarChart(title, _names(axis), bars, "length from (tokens)", "% of the tokens", ticks=least)
 
 
 def _shares(found: Histogram) -> tuple[float, ...]:

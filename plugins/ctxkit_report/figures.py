@@ -87,6 +87,8 @@ class BarChart:
     y_label: str
     stacked: bool = False
     about: str = ""
+    ticks: tuple[str, ...] = ()
+    """What stands below the categories, where they are too long for it."""
 
 
 Chart: TypeAlias = LineChart | HeatChart | BarChart

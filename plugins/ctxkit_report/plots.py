@@ -140,7 +140,8 @@ def _(chart: BarChart) -> Figure:
     layout = {
         "barmode": "stack" if chart.stacked else "group",
         f"{across}axis": {"type": "category", "title": {"text": safe(chart.x_label)}, "showgrid": False}
-        | ({"autorange": "reversed"} if chart.stacked else {}),
+        | ({"autorange": "reversed"} if chart.stacked else {})
+        | ({"tickvals": names, "ticktext": list(chart.ticks)} if chart.ticks else {}),
         f"{upward}axis": {"title": {"text": safe(chart.y_label)}, "rangemode": "tozero"},
     }
     head = (chart.x_label.capitalize(), *(bars.label for bars in chart.bars))
