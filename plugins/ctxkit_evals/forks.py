@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ctxkit_evals.greedy import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from transformers import PreTrainedModel
 
@@ -34,6 +34,11 @@ class Fork:
     """The parts of the target, where it has several."""
     depth: float | None = None
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """What forks have in common that can be read together."""
+        return self.at, len(self.ids), len(self.answer)
+
 
 @dataclass(frozen=True)
 class Trunk:
@@ -49,9 +54,14 @@ class Trunk:
         return [*self.ids[: fork.at], *fork.ids]
 
     @property
+    def forks_at_one_place(self) -> bool:
+        """Whether there are several, and the trunk is the same for all."""
+        return len(self.forks) > 1 and len({fork.at for fork in self.forks}) == 1
+
+    @property
     def shape(self) -> tuple[Any, ...]:
         """What trunks have in common that can be read together."""
-        return len(self.ids), *((fork.at, len(fork.ids), len(fork.answer)) for fork in self.forks)
+        return len(self.ids), *(fork.shape for fork in self.forks)
 
 
 def guessed(model: PreTrainedModel, trunks: Sequence[Trunk], batch_size: int) -> list[list[list[int]]]:
@@ -74,7 +84,7 @@ def written(
     trunks: Sequence[Trunk],
     batch_size: int,
     most: int,
-    enough: Callable[[Fork, list[int]], bool],
+    enough: Enough,
 ) -> list[list[list[int]]]:
     """Return for each fork of each trunk what greedy decoding writes: `most` tokens, or until that is enough."""
 
@@ -84,24 +94,50 @@ def written(
     return _visited(model, trunks, batch_size, write)
 
 
-def _visited(
-    model: PreTrainedModel,
-    trunks: Sequence[Trunk],
-    batch_size: int,
-    ask: Callable[[Reader, list[Fork]], list[list[int]]],
-) -> list[list[list[int]]]:
-    """Return what came of asking at each fork; trunks of one shape are read side by side."""
+def _visited(model: PreTrainedModel, trunks: Sequence[Trunk], batch_size: int, ask: Ask) -> list[list[list[int]]]:
+    """Return what came of asking at each fork, in at most `batch_size` rows at once."""
     found: list[list[list[int]]] = [[] for _ in trunks]
-    shapes: dict[tuple[Any, ...], list[int]] = {}
-    for index, trunk in enumerate(trunks):
-        shapes.setdefault(trunk.shape, []).append(index)
-    for alike in shapes.values():
-        for start in range(0, len(alike), batch_size):
-            batch = alike[start : start + batch_size]
-            for answers in _side_by_side(Reader(model), [trunks[index] for index in batch], ask):
-                for index, answer in zip(batch, answers, strict=True):
-                    found[index].append(answer)
+    apart = [index for index, trunk in enumerate(trunks) if not trunk.forks_at_one_place]
+    for index in set(range(len(trunks))).difference(apart):
+        found[index] = _together(Reader(model), trunks[index], batch_size, ask)
+    for batch in _alike({index: trunks[index].shape for index in apart}, batch_size):
+        for answers in _side_by_side(Reader(model), [trunks[index] for index in batch], ask):
+            for index, answer in zip(batch, answers, strict=True):
+                found[index].append(answer)
     return found
+
+
+def _alike(shapes: Mapping[int, Any], most: int) -> Iterator[list[int]]:
+    """Yield the indices of what has the same shape, at most `most` of them at once."""
+    by_shape: dict[Any, list[int]] = {}
+    for index, shape in shapes.items():
+        by_shape.setdefault(shape, []).append(index)
+    for indices in by_shape.values():
+        for start in range(0, len(indices), most):
+            yield indices[start : start + most]
+
+
+def _together(reader: Reader, trunk: Trunk, batch_size: int, ask: Ask) -> list[list[int]]:
+    """Return what came of asking several forks at once, which all begin where the trunk ends.
+
+    Their common beginning is read with the trunk.
+    """
+    at = trunk.forks[0].at
+    rows = [fork.ids for fork in trunk.forks]
+    shared = min(_common(rows), min(len(row) for row in rows) - 1)
+    reader.grow([[*trunk.ids[:at], *rows[0][:shared]]])
+    forks = [replace(fork, at=at + shared, ids=fork.ids[shared:]) for fork in trunk.forks]
+    found: list[list[int]] = [[] for _ in forks]
+    for batch in _alike({index: fork.shape for index, fork in enumerate(forks)}, batch_size):
+        for index, answer in zip(batch, ask(reader, [forks[index] for index in batch]), strict=True):
+            found[index] = answer
+        reader.back_to(at + shared)
+    return found
+
+
+def _common(rows: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens rows begin with that are the same in all of them."""
+    return next((place for place, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1), len(rows[0]))
 
 
 def _side_by_side(reader: Reader, trunks: list[Trunk], ask: Ask) -> Iterator[list[list[int]]]:
