@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ctxkit.errors import CtxkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from transformers import Cache, PreTrainedModel
 
@@ -161,16 +161,6 @@ def shares(model: PreTrainedModel) -> bool:
     if not _caches(model) or {"dynamic", "longrope"} & _rope_types(model).keys():
         return False
     return all(type(layer) is DynamicLayer for layer in _new_cache(model).layers)
-
-
-def batches(rows: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
-    """Yield the indices of rows that can be read together: equally long, at most `most` of them."""
-    lengths: dict[int, list[int]] = {}
-    for index, row in enumerate(rows):
-        lengths.setdefault(len(row), []).append(index)
-    for indices in lengths.values():
-        for start in range(0, len(indices), most):
-            yield indices[start : start + most]
 
 
 def _written(

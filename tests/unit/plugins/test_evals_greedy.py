@@ -22,7 +22,7 @@ from transformers import (
 
 from ctxkit.errors import CtxkitError
 from ctxkit_evals import greedy
-from ctxkit_evals.greedy import Reader, batches, shares
+from ctxkit_evals.greedy import Reader, shares
 
 pytestmark = pytest.mark.torch
 
@@ -233,9 +233,7 @@ def test_logits_that_are_not_finite_are_said(value: float) -> None:
         Reader(model).read(random_ids(2, 10))
 
 
-def test_rows_of_several_lengths_are_batched_apart() -> None:
-    """Every row comes once, with rows of its own length only."""
-    rows = [[0] * length for length in (3, 5, 3, 3, 5, 4)]
-    assert list(batches(rows, 2)) == [[0, 2], [3], [1, 4], [5]]
+def test_rows_read_together_are_equally_long() -> None:
+    """Nothing is padded; unequal rows are a mistake of the caller."""
     with pytest.raises(ValueError, match="equally long"):
         Reader(made(SHARED["llama"])).read([[1, 2], [1]])
