@@ -39,7 +39,7 @@ METRICS = (PASSKEY, WHOLE, TAIL)
 
 @dataclass(frozen=True)
 class Column:
-    """A stage and the part it plays: before, control, and extended, or trained where nothing was extended."""
+    """A stage and the part it plays: before, control, and extended; where nothing was extended trained, or model."""
 
     role: str
     stage: str
@@ -77,6 +77,8 @@ class Comparison:
     original: int | None
     window: int | None
     """What the result stage was extended to; None where it was not."""
+    most: int | None = None
+    """The window of the result, whether it was extended or not."""
 
     def stage(self, role: str) -> str | None:
         """Return the name of the stage that plays a role, or None."""
@@ -85,7 +87,7 @@ class Comparison:
     def style(self, stage: str) -> str | None:
         """Return the name of the colour of a stage that plays a role, or None."""
         role = self.role(stage)
-        return "extended" if role == "trained" else role
+        return "extended" if role in {"trained", "model"} else role
 
     def role(self, stage: str) -> str | None:
         """Return the role that a stage plays, or None."""
@@ -104,8 +106,7 @@ class Comparison:
             return "original window"
         if length == self.window:
             return "extended window"
-        most = self.window or self.original
-        return "beyond window" if most and length > most else ""
+        return "beyond window" if self.most and length > self.most else ""
 
     def blocks(self) -> tuple[Block, ...]:
         """Return the table: a block for each metric that was measured."""
@@ -129,12 +130,14 @@ def compare(run: Run) -> Comparison:
         return Comparison(run, (), run.original_window, None)
     scaled = _scaled(run, result)
     control = _control(run, result) if scaled else None
-    columns = [Column("extended" if scaled else "trained", result.name)]
+    columns = [Column("extended" if scaled else "model" if result.steps == 0 else "trained", result.name)]
     if control:
         columns.insert(0, Column("control", control.name))
     if result.start:
         columns.insert(0, Column("before", result.start))
-    return Comparison(run, tuple(columns), run.original_window, _window(run, result) if scaled else None)
+    window = _window(run, result) if scaled else None
+    own = result.length if result.steps == 0 else None  # of an untouched model it is the window
+    return Comparison(run, tuple(columns), run.original_window, window, window or own or run.original_window)
 
 
 def control_note(run: Run) -> str:

@@ -107,7 +107,7 @@ def _(chart: HeatChart) -> Figure:
         "xaxis": {"type": "category", "title": {"text": "context length (tokens)"}, "showgrid": False},
         "yaxis": {
             "type": "category",
-            "title": {"text": "depth (%), 0 is the front"},
+            "title": {"text": "depth (%)"},
             "autorange": "reversed",
             "showgrid": False,
         },

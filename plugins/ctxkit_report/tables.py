@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ctxkit_report.comparison import METRICS, Comparison
+from ctxkit_report.comparison import METRICS, PASSKEY, Comparison
 from ctxkit_report.notation import NONE, SPACE, Estimate, count_range, duration, estimate, number, rope, tokens
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ def other_evals(comparison: Comparison) -> tuple[EvalTable, ...]:
     for item in comparison.run.evals:
         known = _shown(comparison, item)
         left = (each for each in item.report.measurements if each.metric not in known and each.positions is None)
-        rest = [(item.stage, each) for each in left]
+        deep = PASSKEY.name if comparison.role(item.stage) else None  # in the heatmaps
+        rest = [(item.stage, each) for each in left if each.depth is None or each.metric != deep]
         if rest:
             groups.setdefault((item.report.task, item.number), []).extend(rest)
     return tuple(_eval_table(task, found) for (task, _), found in sorted(groups.items()))

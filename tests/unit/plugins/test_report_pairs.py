@@ -163,6 +163,27 @@ def test_a_model_that_was_not_extended_is_not_called_so(tmp_path: Path) -> None:
     assert "extended" not in re.sub(r"<(style|script).*?</\1>|<[^>]*>", "", page(tmp_path), flags=re.DOTALL).lower()
 
 
+def test_an_untouched_model_is_called_so(tmp_path: Path) -> None:
+    """As `ctxkit eval` leaves it: its window is its own, whatever it was before somebody extended it."""
+    put_run(tmp_path, result="model", stages=[{"name": "model", "from": None, "length": 512, "steps": 0}])
+    put_report(tmp_path, "model", passkey(*answered(128, "1"), *answered(512, "1"), *answered(1024, "0")))
+    comparison = compare(collect(tmp_path))
+    assert [column.title for column in comparison.columns] == ["Model"]
+    assert [row.note for row in comparison.blocks()[0].rows] == ["original window", "", "beyond window"]
+    assert "no control" not in page(tmp_path)
+
+
+def test_depths_are_heatmaps_and_lengths_a_table(tmp_path: Path) -> None:
+    """Of any eval with an accuracy by depth."""
+    put_run(tmp_path)
+    report = passkey(*answered(512, "10"))
+    put_report(tmp_path, "yarn", EvalReport("needle", report.measurements, report.samples))
+    markup = page(tmp_path)
+    assert "needle, Extended: yarn</b>" in markup
+    table = markup.partition("<caption>needle</caption>")[2].partition("</table>")[0]
+    assert table.count('<th scope="row">') == 1
+
+
 def test_wrong_and_right_prompts_are_shown_with_every_answer(tmp_path: Path) -> None:
     """Two wrong ones of a length and a right one; of a long prompt its end; markup and control characters as text."""
     put_run(tmp_path)
