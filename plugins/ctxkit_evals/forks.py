@@ -124,7 +124,7 @@ def _together(reader: Reader, trunk: Trunk, batch_size: int, ask: Ask) -> list[l
     """
     at = trunk.forks[0].at
     rows = [fork.ids for fork in trunk.forks]
-    shared = min(_common(rows), min(len(row) for row in rows) - 1)
+    shared = min(shared_tokens(rows), min(map(len, rows)) - 1)
     reader.grow([[*trunk.ids[:at], *rows[0][:shared]]])
     forks = [replace(fork, at=at + shared, ids=fork.ids[shared:]) for fork in trunk.forks]
     found: list[list[int]] = [[] for _ in forks]
@@ -135,9 +135,10 @@ def _together(reader: Reader, trunk: Trunk, batch_size: int, ask: Ask) -> list[l
     return found
 
 
-def _common(rows: Sequence[Sequence[int]]) -> int:
-    """Return how many tokens rows begin with that are the same in all of them."""
-    return next((place for place, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1), len(rows[0]))
+def shared_tokens(rows: Sequence[Sequence[int]]) -> int:
+    """Return with how many tokens all rows begin alike."""
+    places = enumerate(zip(*rows, strict=False))
+    return next((place for place, tokens in places if len(set(tokens)) > 1), min(map(len, rows)))
 
 
 def _side_by_side(reader: Reader, trunks: list[Trunk], ask: Ask) -> Iterator[list[list[int]]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctxkit.errors import DataError
+from ctxkit_evals.chat import chat_frame
 from ctxkit_evals.forks import Fork, Trunk
 from ctxkit_evals.haystack import continued, encoded
 from ctxkit_evals.likelihood import begin_ids
@@ -60,6 +61,8 @@ class Hiding:
     length: int
     writes: int | None = None
     """Tokens kept free at the end of the prompt; None for those of the answer."""
+    chat: bool = False
+    """Whether the prompt is what a user says in the chat template of the tokenizer."""
 
     def trunks(self, sample: int, pages: Sequence[Page]) -> list[Trunk]:
         """Return the prompts of a sample; those that differ in one statement alone share the text before it.
@@ -104,13 +107,14 @@ class Hiding:
         return self.haystack.text(sample, room)
 
     def _head(self) -> list[int]:
-        return [*begin_ids(self.tokenizer), *encoded(self.tokenizer, self.wording.preamble)]
+        begin = chat_frame(self.tokenizer)[0] if self.chat else begin_ids(self.tokenizer)
+        return [*begin, *encoded(self.tokenizer, self.wording.preamble)]
 
     def _ending(self, question: Question) -> Ending:
         text = self.wording.asked(question)
         ids = encoded(self.tokenizer, text)
         answer = continued(self.tokenizer, text, ids, question.asked[0].value) if self.writes is None else []
-        return Ending(question, text, ids, answer)
+        return Ending(question, text, [*ids, *(chat_frame(self.tokenizer)[1] if self.chat else [])], answer)
 
     def _fork(self, at: int, before: list[int], ending: Ending) -> Fork:
         values = tuple(statement.value for statement in ending.question.asked)

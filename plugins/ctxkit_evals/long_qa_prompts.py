@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctxkit.errors import DataError
-from ctxkit_evals.forks import Fork, Trunk
+from ctxkit_evals.chat import chat_frame
+from ctxkit_evals.forks import Fork, Trunk, shared_tokens
 from ctxkit_evals.haystack import encoded
 from ctxkit_evals.likelihood import begin_ids
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 CONTEXT = "{context}"
 QUESTION = "{question}"
-MARK = "WHAT-THE-USER-SAYS"
-"""What is put into a chat template to see what it writes around it."""
 
 
 @dataclass(frozen=True)
@@ -111,31 +110,6 @@ def _trunk(prompts: Sequence[list[int]], topic: Topic, number: int) -> Trunk:
         for prompt, question in zip(prompts, topic.questions, strict=True)
     )
     return Trunk(prompts[0][:at], forks, number)
-
-
-def shared_tokens(rows: Sequence[list[int]]) -> int:
-    """Return with how many tokens all rows begin alike."""
-    low, high = min(rows), max(rows)
-    pairs = enumerate(zip(low, high, strict=False))
-    return next((place for place, (one, other) in pairs if one != other), len(low))
-
-
-def chat_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """Return the tokens that the chat template writes before what a user says, and after it up to the answer.
-
-    Raises:
-        DataError: the tokenizer has no chat template, or one that writes what is said more or less than once.
-    """
-    if not tokenizer.chat_template:
-        raise DataError("long_qa: `chat: true`, and the tokenizer has no chat template", "leave `chat` out")
-    turns = [{"role": "user", "content": MARK}]
-    parts = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)).split(MARK)
-    if len(parts) != 2:
-        raise DataError(
-            f"long_qa: the chat template writes what a user says {len(parts) - 1} times", "leave `chat` out"
-        )
-    head, tail = (tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"] for part in parts)
-    return head, tail
 
 
 def topics(documents: Iterable[Document], question: str, answers: str, count: int) -> list[Topic]:

@@ -50,6 +50,7 @@ class Needle:
     amounts: Amounts
     wording: Wording
     max_new_tokens: int
+    chat: bool
     batch_size: int
     seed: int
     cells: Callable[[str, Mapping[str, Work]], Cells]
@@ -83,7 +84,7 @@ class Needle:
         Raises:
             DataError: they cannot be made, with the reason.
         """
-        hiding = Hiding(tokenizer, self.wording, haystack, length, writes=self.max_new_tokens)
+        hiding = Hiding(tokenizer, self.wording, haystack, length, self.max_new_tokens, chat=self.chat)
         return [trunk for sample in group for trunk in hiding.trunks(sample, self._pages(length, sample))]
 
     def _pages(self, length: int, sample: int) -> list[Page]:

@@ -62,6 +62,8 @@ class NeedleOptions(EvalOptions):
     """What the prompt begins with. RULER's words by default."""
     max_new_tokens: Annotated[PositiveInt, Tokens(least=8)] = 128
     """Tokens that the model may write; it stops where it has written all that was asked for."""
+    chat: bool = False
+    """Put the prompt into the chat template of the tokenizer, as what a user says."""
     batch_size: PositiveInt = 4
     """Prompts measured at once."""
 
@@ -111,6 +113,7 @@ class NeedleOptions(EvalOptions):
             amounts=Amounts(self._names(), self.num_needle_v, self.num_needle_q),
             wording=Wording(self.needle, question, preamble, name="{key}", value="{value}"),
             max_new_tokens=self.max_new_tokens,
+            chat=self.chat,
             batch_size=self.batch_size,
             seed=context.seed,
             cells=context.cells,

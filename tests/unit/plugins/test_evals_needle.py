@@ -148,6 +148,24 @@ def test_report_of_a_grid() -> None:
         assert (report.measurements[0].low, report.measurements[0].high) == clustered([[0.0]] * 3) == wilson(0, 3)
 
 
+def test_chat_template_stands_around_the_prompt() -> None:
+    """The frame is of the same length, with its special tokens; a tokenizer without a template is refused."""
+    talks = tokenizer(60, begins=True)
+    talks.chat_template = "<s>{% for turn in messages %}[{{ turn.content }}]{% endfor %}{{ 'A:' }}"
+    plain = trunks(needle(), talks)[0]
+    framed = trunks(needle(chat=True), talks)[0]
+    prompt = framed.prompt(framed.forks[2])
+    assert len(prompt) + 30 == 200 == len(plain.prompt(plain.forks[2])) + 30
+    assert talks.decode(prompt).startswith("<s>[")
+    assert talks.decode(prompt).endswith(":]A:")
+    assert prompt.count(talks.bos_token_id) == 1
+    with pytest.raises(DataError, match="no chat template"):
+        needle(chat=True).check(Context(tokenizer=BYTES))
+    talks.chat_template = "{% for turn in messages %}{{ turn.content }}{{ turn.content }}{% endfor %}"
+    with pytest.raises(DataError, match="what a user says 2 times"):
+        needle(chat=True).check(Context(tokenizer=talks))
+
+
 def test_haystack_of_the_user() -> None:
     """Documents stand around the needles, and prompts depend on nothing but the seed."""
     source = RepeatsOptions(kind="repeats", documents=20, length=200)

@@ -15,10 +15,12 @@ from pydantic import ValidationError
 from ctxkit.errors import CtxkitError, DataError
 from ctxkit.spec import Context, Document, EvalReport
 from ctxkit_evals import long_qa_scoring
+from ctxkit_evals.chat import chat_frame
+from ctxkit_evals.forks import shared_tokens
 from ctxkit_evals.haystack import encoded
 from ctxkit_evals.long_qa import LongQa
 from ctxkit_evals.long_qa_options import PROMPT, LongQaOptions
-from ctxkit_evals.long_qa_prompts import Prompts, Question, Topic, chat_frame, shared_tokens, topics, without_middle
+from ctxkit_evals.long_qa_prompts import Prompts, Question, Topic, topics, without_middle
 from ctxkit_evals.long_qa_scoring import exact_match, f1, rouge_l, scored
 from ctxkit_sources.options import HubOptions, RepeatsOptions
 from tests.unit.plugins.test_perplexity import bytes_tokenizer
