@@ -33,6 +33,8 @@ _MOST_ROWS = 40
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _HEAT_LEVELS = 10
+_LIGHT, _DARK = 5.5, 7.5
+"""Levels from which on the ink of a cell is another."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,6 @@ def _(chart: HeatChart) -> Figure:
         "ygap": 2,
         "showscale": False,
         "colorscale": [[level / _HEAT_LEVELS, f"var(--heat-{level})"] for level in range(_HEAT_LEVELS + 1)],
-        "text": [[estimate(item).value.removesuffix(f"{SPACE}%") if item else NONE for item in row] for row in grid],
-        "texttemplate": "%{text}",
         "hovertext": [[_said(item) if item else "not measured" for item in row] for row in grid],
         "hoverinfo": "text",
     }
@@ -112,6 +112,7 @@ def _(chart: HeatChart) -> Figure:
             "showgrid": False,
         },
         **_borders(chart.windows, lengths),
+        "annotations": [_cell(item, across, down) for down, row in enumerate(grid) for across, item in enumerate(row)],
     }
     rows = tuple(_heat_row(item) for row in grid for item in row if item)
     head = ("Length (tokens)", "Depth (%)", "Accuracy", f"95{SPACE}% interval", "n")
@@ -311,6 +312,15 @@ def _depth(depth: float | None) -> str:
 def _said(item: Measurement) -> str:
     where = "all depths" if item.depth is None else f"depth {_depth(item.depth)}{SPACE}%"
     return f"{tokens(item.length)} tokens, {where}: {estimate(item)}, n{SPACE}={SPACE}{item.count}"
+
+
+def _cell(item: Measurement | None, across: int, down: int) -> dict[str, Any]:
+    """Return the text of a cell, counted from 0, in an ink that can be read on its colour."""
+    known = item is not None and math.isfinite(item.value)
+    level = _HEAT_LEVELS * min(max(item.value, 0), 1) if item and known else 0
+    ink = "low" if level < _LIGHT else "mid" if level < _DARK else "high"
+    text = estimate(item).value.removesuffix(f"{SPACE}%") if item else NONE
+    return {"x": across, "y": down, "text": text, "showarrow": False, "font": {"color": f"var(--heat-ink-{ink})"}}
 
 
 def _heat_row(item: Measurement) -> tuple[str, ...]:

@@ -37,6 +37,7 @@
     const style = getComputedStyle(document.documentElement);
     for (const [id, spec] of Object.entries(specs)) {
       const place = document.getElementById(id);
+      if (!place) continue;
       const box = { width: paper ? room(place) : place.clientWidth, height: place.clientHeight, autosize: false };
       Plotly.react(place, coloured(spec.data, style), layout(spec, style, box), config);
     }

@@ -8,7 +8,7 @@ from typing import Any
 from ctxkit.spec import Measurement
 from ctxkit_report.figures import BarChart, Bars, HeatChart, LineChart, Marker, Point, Series
 from ctxkit_report.gallery import embedded, policy
-from ctxkit_report.notation import SPACE
+from ctxkit_report.notation import NONE, SPACE
 from ctxkit_report.plots import draw
 
 LENGTHS = (128, 256, 512, 1024)
@@ -108,6 +108,8 @@ def test_cells_stand_at_their_length_and_depth() -> None:
     trace = figure.spec["data"][0]
     assert (trace["x"], trace["y"]) == (["128", "512"], ["0", "100", "all"])
     assert trace["z"] == [[None, 0.5], [0.5, 0.5], [0.75, None]]
+    texts = {(note["x"], note["y"]): note["text"] for note in figure.spec["layout"]["annotations"]}
+    assert texts == {(0, 0): NONE, (1, 0): "50", (0, 1): "50", (1, 1): "50", (0, 2): "75", (1, 2): NONE}
     assert trace["hovertext"][0] == [
         "not measured",
         f"512 tokens, depth 0{SPACE}%: 50{SPACE}%{SPACE}[30,{SPACE}70], n{SPACE}={SPACE}20",
