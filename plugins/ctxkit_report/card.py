@@ -47,6 +47,7 @@ def card(run: Run, model_dir: Path) -> str:
     recipe = read_recipe(run.recipe)
     comparison = compare(run)
     base, adapter = _base(recipe), (model_dir / "adapter_config.json").is_file()
+    beside = _beside(model_dir, base)
     config = mapping(model_dir / "config.json", [])
     body = fill(
         "card.md.j2",
@@ -56,7 +57,7 @@ def card(run: Run, model_dir: Path) -> str:
         columns=[_cell(f"{column.title}: {column.stage}") for column in comparison.columns],
         blocks=comparison.blocks(),
         others=list(_others(run)),
-        base=base,
+        base=base if beside else None,
         adapter=adapter,
         rope=[(key, str(value)) for key, value in leaves(config.get("rope_parameters") or {}).items()],
         window=config.get("max_position_embeddings"),
@@ -67,7 +68,7 @@ def card(run: Run, model_dir: Path) -> str:
         version=text(run.provenance.get("ctxkit")) or NONE,
         versions=[(str(key), str(value)) for key, value in (run.provenance.get("versions") or {}).items()],
     )  # fmt: skip
-    metadata = _metadata(run, recipe, base=base, adapter=adapter).to_yaml()
+    metadata = _metadata(run, recipe, base=base, adapter=adapter, beside=beside).to_yaml()
     return f"---\n{metadata}\n---\n\n{body}"
 
 
@@ -76,7 +77,7 @@ def private(content: str) -> str:
     return _PATH.sub("…/", _WHOLE.sub(r"\1…/\2", content))
 
 
-def _metadata(run: Run, recipe: dict[str, Any], *, base: str | None, adapter: bool) -> ModelCardData:
+def _metadata(run: Run, recipe: dict[str, Any], *, base: str | None, adapter: bool, beside: bool) -> ModelCardData:
     from huggingface_hub import ModelCardData
 
     ropes = dict.fromkeys(str(stage.rope["kind"]) for stage in run.stages if stage.rope and "kind" in stage.rope)
@@ -91,7 +92,7 @@ def _metadata(run: Run, recipe: dict[str, Any], *, base: str | None, adapter: bo
         ignore_metadata_errors=False,
     )
     if base is not None:
-        found["base_model_relation"] = "adapter" if adapter else "finetune"
+        found["base_model_relation"] = "adapter" if beside else "finetune"
     return found
 
 
@@ -99,6 +100,12 @@ def _base(recipe: dict[str, Any]) -> str | None:
     """Return the model of the hub that the run began with, or None for a fresh one or one of a folder."""
     name = text((recipe.get("model") or {}).get("name_or_path"))
     return name if _is_hub_name(name) else None
+
+
+def _beside(model_dir: Path, base: str | None) -> bool:
+    """Return whether the folder holds an adapter that was trained beside that very model, and nothing merged into it."""
+    named = text(mapping(model_dir / "adapter_config.json", []).get("base_model_name_or_path"))
+    return base is not None and named == base and not (model_dir / "ctxkit_adapter.json").exists()
 
 
 def _is_hub_name(name: str) -> bool:

@@ -84,10 +84,21 @@ def test_the_card_says_what_was_measured_and_how_to_load_it(tmp_path: Path) -> N
 def test_an_adapter_is_loaded_beside_its_model(tmp_path: Path) -> None:
     """With the config that has the scaling."""
     model_dir = put(tmp_path)
-    (model_dir / "adapter_config.json").write_text("{}")
+    (model_dir / "adapter_config.json").write_text('{"base_model_name_or_path": "acme/llama-7b"}')
     card = ModelCard.load(write_card(tmp_path, model_dir))
     assert (card.data.library_name, card.data.to_dict()["base_model_relation"]) == ("peft", "adapter")
     assert 'from_pretrained("acme/llama-7b", config=AutoConfig.from_pretrained(folder))' in card.text
+
+
+def test_an_adapter_beside_merged_weights_is_not_loaded_beside_others(tmp_path: Path) -> None:
+    """Of the hub there are only weights without what was merged into them."""
+    model_dir = put(tmp_path)
+    (model_dir / "adapter_config.json").write_text('{"base_model_name_or_path": "acme/llama-7b"}')
+    (model_dir / "ctxkit_adapter.json").write_text("{}")
+    card = ModelCard.load(write_card(tmp_path, model_dir))
+    assert card.data.to_dict()["base_model_relation"] == "finetune"
+    assert "from_pretrained(BASE_MODEL, config" in card.text
+    assert "`BASE_MODEL` stands for the weights that it was trained beside" in card.text
 
 
 @pytest.mark.parametrize("model", ["/home/jane/models/llama", "./llama", "null", "'~/llama'"])
