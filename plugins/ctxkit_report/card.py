@@ -103,7 +103,7 @@ def _base(recipe: dict[str, Any]) -> str | None:
 
 
 def _beside(model_dir: Path, base: str | None) -> bool:
-    """Return whether the folder holds an adapter that was trained beside that very model, and nothing merged into it."""
+    """Return whether a folder holds an adapter that was trained beside that very model, with nothing merged into it."""
     named = text(mapping(model_dir / "adapter_config.json", []).get("base_model_name_or_path"))
     return base is not None and named == base and not (model_dir / "ctxkit_adapter.json").exists()
 
