@@ -49,8 +49,8 @@ def digest(ids: Iterable[int]) -> str:
 def measured(metric: str, samples: Sequence[Sample]) -> Iterator[Measurement]:
     """Yield the share for each length, and for each depth at it; scores are from 0 to 1.
 
-    The prompts of one depth have each a text of their own. All depths together share texts, so their interval is that
-    of `clustered`.
+    Prompts of one sample may be alike, such as those of all depths about one text, so the interval is that of
+    `clustered`. The prompts of one depth are all of different samples.
     """
     for length in dict.fromkeys(sample.length for sample in samples):
         here = [sample for sample in samples if sample.length == length]
@@ -62,7 +62,7 @@ def measured(metric: str, samples: Sequence[Sample]) -> Iterator[Measurement]:
 def _measurement(metric: str, samples: Sequence[Sample], depth: float | None) -> Measurement:
     by_text: dict[Any, list[float]] = {}
     for sample in samples:
-        by_text.setdefault(sample.metadata.get("sample"), []).append(sample.score)
+        by_text.setdefault(sample.metadata.get("sample", sample.id), []).append(sample.score)
     share = sum(sample.score for sample in samples) / len(samples)
     low, high = clustered(list(by_text.values()))
     return Measurement(metric, samples[0].length, share, low, high, len(samples), depth)

@@ -39,7 +39,7 @@ def exactly(
             "input": fork.input,
             "target": fork.target,
             "output": decoded(tokenizer, begun(guess, fork.answer)),
-            "metadata": {"sample": trunk.sample},
+            "metadata": trunk.metadata,
         }
         for trunk, of_trunk in zip(trunks, guesses, strict=True)
         for fork, guess in zip(trunk.forks, of_trunk, strict=True)

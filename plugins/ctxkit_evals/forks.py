@@ -47,11 +47,17 @@ class Trunk:
     ids: list[int]
     forks: tuple[Fork, ...]
     """In the order of their places."""
-    sample: int
+    sample: int | None
+    """What the prompts of one sample share and others do not, such as their text; None where that is nothing."""
 
     def prompt(self, fork: Fork) -> list[int]:
         """Return all tokens of a prompt."""
         return [*self.ids[: fork.at], *fork.ids]
+
+    @property
+    def metadata(self) -> dict[str, int]:
+        """Return what is kept with the samples, so that those that may be alike are known."""
+        return {} if self.sample is None else {"sample": self.sample}
 
     @property
     def forks_at_one_place(self) -> bool:

@@ -74,7 +74,8 @@ class Hiding:
             forks = sorted((self._one(sample, page) for page in pages), key=lambda fork: fork.at)
             head = self._head()
             text = self.haystack.text(sample, forks[-1].at - len(head))
-            return [Trunk([*head, *text], tuple(forks), sample)]
+            # Of filler each sample has the same text, so prompts of one sample share no more than all do.
+            return [Trunk([*head, *text], tuple(forks), sample if self.haystack.varied else None)]
         return [self._several(sample, page) for page in pages]
 
     def _one(self, sample: int, page: Page) -> Fork:

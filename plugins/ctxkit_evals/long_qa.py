@@ -125,7 +125,7 @@ class LongQa:
             prompt = sheet.trunk.prompt(fork)
             metadata: dict[str, str | int | float] = {
                 "document": name,
-                "sample": sheet.trunk.sample,
+                **sheet.trunk.metadata,
                 "prompt_tokens": len(prompt),
                 "context_tokens": sheet.context,
                 "cut_tokens": sheet.cut,

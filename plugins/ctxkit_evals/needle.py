@@ -122,5 +122,5 @@ def _judged(trunk: Trunk, fork: Fork, output: str, length: int) -> dict[str, Any
         "input": fork.input,
         "target": fork.target,
         "output": output,
-        "metadata": {"sample": trunk.sample},
+        "metadata": trunk.metadata,
     }

@@ -261,6 +261,16 @@ def test_cells_hold_as_many_samples_as_are_worth_one(monkeypatch: pytest.MonkeyP
     assert seen[0] == "64 tokens, samples 1 to 4"
 
 
+def test_only_prompts_that_share_a_text_of_their_own_are_clustered() -> None:
+    """Of filler all prompts have the same text and keys drawn apart; other texts, and other keys, are shared."""
+    filler = passkey(documents=None)(model(), BYTES).measurements[0]
+    assert (filler.low, filler.high) == wilson(0, 12)
+    texts = passkey()(model(), BYTES).measurements[0]
+    assert (texts.low, texts.high) == wilson(0, 4)
+    keys = passkey(documents=None, keys=3, wording=NAMED, lengths=(200,))(model(), BYTES).measurements[0]
+    assert (keys.low, keys.high) == wilson(0, 4)
+
+
 def test_interval_over_texts_is_wilson_where_nothing_is_shared() -> None:
     """One answer a text, or texts of which each has as many right as chance gives, keep the plain interval."""
     assert clustered([[1.0], [0.0], [1.0]]) == wilson(2, 3)
