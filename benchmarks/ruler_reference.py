@@ -29,8 +29,8 @@ from ctxkit_evals.ruler.niah import sentences
 
 PIECES = re.compile(r" ?\w{1,4}|\W")
 """The tokens of the tokenizer."""
-LENGTHS = (2048, 4096)
-"""At 1,024 tokens RULER never ends with its essay tasks: 500 words are the fewest it takes."""
+RUNS = ((2048, "base"), (4096, "base"), (3000, "meta-chat"))
+"""Lengths and templates of RULER. At 1,024 tokens it never ends with its essay tasks: 500 words are the fewest."""
 SAMPLES = 4
 SEED = 42
 OFFLINE = re.compile(r"niah|vt|cwe|fwe")
@@ -49,7 +49,7 @@ def main(clone: Path, output: Path) -> None:
             "repository": "https://github.com/NVIDIA/RULER",
             "commit": commit,
             "wonderwords": importlib.metadata.version("wonderwords"),
-            "prompts": [case for length in LENGTHS for case in _prompts(scripts, length)],
+            "prompts": [case for run in RUNS for case in _prompts(scripts, *run)],
             "scores": _scores(scripts),
         }
     lines = json.dumps(found, ensure_ascii=False).replace('{"task"', '\n{"task"').replace('{"metric"', '\n{"metric"')
@@ -80,16 +80,19 @@ def _module(**names: Any) -> types.ModuleType:
     return module
 
 
-def _prompts(scripts: Path, length: int) -> list[dict[str, Any]]:
-    """Run the script of each task as RULER's `prepare.py` does for a base model."""
+def _prompts(scripts: Path, length: int, template: str) -> list[dict[str, Any]]:
+    """Run the script of each task as RULER's `prepare.py` does."""
     data = scripts / "data" / "synthetic"
+    around = runpy.run_path(str(data.parent / "template.py"))["Templates"][template]
+    frame = around.split("{task_template}")
     base = runpy.run_path(str(data / "constants.py"))["TASKS"]
     tasks = yaml.safe_load((scripts / "synthetic.yaml").read_text(encoding="utf-8"))
-    return [
-        {"task": name, "length": length, "samples": _run(data, name, {**task, **base[task["task"]]}, length)}
-        for name, task in tasks.items()
-        if OFFLINE.match(name)
-    ]
+    cases = []
+    for name in filter(OFFLINE.match, tasks):
+        task = {**tasks[name], **base[tasks[name]["task"]]}
+        samples = _run(data, name, {**task, "template": around.format(task_template=task["template"])}, length)
+        cases.append({"task": name, "length": length, "frame": frame, "samples": samples})
+    return cases
 
 
 def _run(data: Path, name: str, task: dict[str, Any], length: int) -> list[dict[str, Any]]:

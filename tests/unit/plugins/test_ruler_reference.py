@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from benchmarks.ruler_reference import PIECES, essays
+from ctxkit_evals.ruler.drawing import Frame
 from ctxkit_evals.ruler.names import NAMES
 from ctxkit_evals.ruler.scoring import cleaned, percent, share_found
 from ctxkit_evals.ruler.tasks import Given, made
@@ -34,7 +35,7 @@ def test_all_tasks_are_compared() -> None:
 @pytest.mark.parametrize("case", KNOWN["prompts"], ids=lambda case: f"{case['task']} {case['length']}")
 def test_prompts(case: dict[str, Any]) -> None:
     """Letter for letter; the tasks in a text with RULER's essays and nltk's sentences put in place there."""
-    (task,) = made([OURS[case["task"]]], Given(text=essays().split()))
+    (task,) = made([OURS[case["task"]]], Given(frame=Frame(*case["frame"]), text=essays().split()))
     for ours, theirs in zip(islice(task.prompts(case["length"], _tokens), 9), case["samples"], strict=False):
         assert list(ours.answers) == theirs["answers"]
         assert _tokens(ours.text) + task.room == theirs["length"] <= case["length"]
