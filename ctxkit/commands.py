@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import traceback
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -30,7 +31,7 @@ from ctxkit.schema import recipe_schema
 from ctxkit.searches import chosen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ctxkit.reading import Located
 
@@ -48,9 +49,23 @@ def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: t
         _loading()
         from ctxkit.train import run_located
 
-        run_located(located, host, directory, command=["ctxkit", *sys.argv[1:]])
+        with _page_of_its_end(host, directory):
+            run_located(located, host, directory, command=["ctxkit", *sys.argv[1:]])
     if rank() == 0:
         _report(host, directory)
+
+
+@contextmanager
+def _page_of_its_end(host: Host, directory: RunDirectory) -> Iterator[None]:
+    """Have the report of a run that does not come to its end say so; that of one that was refused stays as it is."""
+    before = watching.written(directory)
+    try:
+        yield
+    except BaseException:
+        if rank() == 0 and watching.written(directory) != before:
+            with suppress(Exception):  # what ended the run is what is to be said
+                list(host.ask("ctxkit_report", run_dir=directory.path))
+        raise
 
 
 def rehearse(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:

@@ -40,7 +40,7 @@ def versions(directory: RunDirectory, wait: float = INTERVAL_SECONDS) -> Iterato
     """
     seen: Written | None = None
     while True:
-        found, running = _written(directory), directory.status().get("status") == "running"
+        found, running = written(directory), directory.status().get("status") == "running"
         if found != seen:
             seen = found
             yield running
@@ -49,7 +49,8 @@ def versions(directory: RunDirectory, wait: float = INTERVAL_SECONDS) -> Iterato
         time.sleep(wait)
 
 
-def _written(directory: RunDirectory) -> Written:
+def written(directory: RunDirectory) -> Written:
+    """Return what tells whether a run has written something since."""
     files = [directory.path / "run.json", directory.metrics, *sorted(directory.path.glob("evals/*/*.json"))]
     return tuple(each for file in files for each in _look(file))
 

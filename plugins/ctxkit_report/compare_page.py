@@ -45,7 +45,7 @@ def render(found: Sequence[Rival]) -> str:
         differences=differences(found),
         figures=[gallery.add(chart) for chart in charts],
         loss=gallery.add(loss) if loss else None,
-        **gallery.parts(live=any(rival.run.status == "running" for rival in found)),
+        **gallery.parts(),
     )
 
 

@@ -12,9 +12,12 @@ import pytest
 import ctxkit_report
 from ctxkit import watching
 from ctxkit.cli import main
+from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit.rundir import RunDirectory
 from ctxkit.spec.events import RunFinished, RunStarted, StageFinished
 from tests.unit.plugins.report_runs import put_run
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_a_page_of_a_running_run_loads_itself_again(tmp_path: Path) -> None:
@@ -85,3 +88,26 @@ def test_ctrl_c_ends_watching(
     assert main(["report", str(put_run(tmp_path, status="running")), "--watch"]) == 130
     assert "up to date; Ctrl-C ends this, not the run" in capsys.readouterr().err
     assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_page_of_a_run_that_failed_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], refused: bool
+) -> None:
+    """It loads itself no more; one that was refused before it began leaves the page of the run that is there."""
+    put_run(tmp_path, status="running")
+    ctxkit_report.ctxkit_run_started(RunStarted(tmp_path, {}))
+    page = tmp_path / "report.html"
+    before = page.read_text()
+
+    def fail(*_: object, **__: object) -> None:
+        if not refused:
+            put_run(tmp_path, status="failed")
+        raise CtxkitError("no luck", exit_code=ExitCode.FAILED)
+
+    monkeypatch.setattr("ctxkit.train.run_located", fail)
+    monkeypatch.setattr("ctxkit.commands._finished", lambda *_: False)
+    assert main(["run", str(ROOT / "recipes/tiny_yarn.yaml"), "--run-dir", str(tmp_path)]) == 1
+    assert "no luck" in capsys.readouterr().err
+    assert (page.read_text() == before) is refused
+    assert ("location.reload()" in page.read_text()) is refused
