@@ -3,17 +3,22 @@
 A tiny Llama with a vocabulary of 128,000 measures one text of each length, each in a process of its own. Printed is the
 peak of resident memory above that of the process before it measures, in MiB.
 
-    python benchmarks/evals_memory.py --lengths 2048 4096 8192 16384 32768 --plain 2048 4096 8192
+    python benchmarks/evals_memory.py           # into benchmarks/results/evals_memory.md
+    python benchmarks/evals_memory.py --lengths 2048 4096 --plain 2048 --print
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
+import platform
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+RESULT = Path(__file__).parent / "results" / "evals_memory.md"
 VOCABULARY = 128_000
 MEBIBYTE = 2**20
 
@@ -23,12 +28,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lengths", type=int, nargs="+", default=[2048, 4096, 8192, 16384, 32768])
     parser.add_argument("--plain", type=int, nargs="*", default=[2048, 4096, 8192], help="lengths of the plain forward")
+    parser.add_argument("--print", action="store_true", help="do not write the page of results")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     typed = parser.parse_args()
     if typed.child:
         print(json.dumps(child(typed.child[0], int(typed.child[1]))))
         return
-    print("\n".join(table(memory(typed.lengths, typed.plain))))
+    lines = table(memory(typed.lengths, typed.plain))
+    print("\n".join(lines))
+    if not typed.print:
+        RESULT.write_text("\n".join([*head(), "", *lines]) + "\n")
+
+
+def head() -> list[str]:
+    """Return what the page says before its table."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers"))
+    return [
+        "# Memory of perplexity",
+        "",
+        "Peak of resident memory above the start of the measurement, MiB, for one text of each length: a Llama of one",
+        f"layer of 32, vocabulary {VOCABULARY:,}, float32, one process each. The right ones are of `model(input_ids,",
+        "labels=...)`, with the same loss. Made by `python benchmarks/evals_memory.py`.",
+        "",
+        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {versions}",
+    ]
 
 
 def memory(lengths: list[int], plain: list[int]) -> dict[str, dict[int, dict[str, float]]]:

@@ -110,6 +110,12 @@ class Recall:
         self.config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(max_position_embeddings=64))
         self.decoder = SimpleNamespace(forward=lambda input_ids: input_ids)
 
+    def to(self, _: Any) -> None:
+        """Stay on the CPU."""
+
+    def eval(self) -> None:
+        """Stay as it is."""
+
     def get_decoder(self) -> Any:
         """Return what passes the tokens on."""
         return self.decoder
@@ -176,6 +182,24 @@ def test_begin_token_stands_before_each_context() -> None:
     assert report.metadata["bos"] == "yes"
     assert report.metadata["key_tokens"] == f"1 of {len(text)} at {len(text) + 1}"
     assert {item.metric: item.value for item in report.measurements}["longppl"] == pytest.approx(math.exp(RECALLED))
+
+
+@pytest.mark.parametrize("theirs", ["", "<s>"], ids=["no begin token there", "begin token there"])
+@pytest.mark.parametrize("other", [False, True], ids=["same tokens", "other tokens"])
+@pytest.mark.parametrize("ours", ["", "<s>"], ids=["no begin token here", "begin token here"])
+def test_evaluator_and_model_may_begin_otherwise(
+    ours: str, other: bool, theirs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key token is the same one, whichever of the two has a begin token, and whether they share a tokenizer."""
+    tokenizer, evaluator = (bytes_tokenizer(**({"bos_token": token} if token else {})) for token in (ours, theirs))
+    if other:
+        evaluator.add_tokens(["never said"])
+    loaded = {"AutoTokenizer": evaluator, "AutoModelForCausalLM": Recall()}
+    monkeypatch.setattr(longppl_judge, "_loaded", lambda kind, *_, **__: loaded[kind.__name__])
+    text = "a1" + "ghijklmnopqrstuvw" + "a1" + "ABCDEFGHI"
+    report = run(measure(KeyRule(9, 2, 2.0, 2.0), len(text) + len(ours[:1]), "x/y", (text,)), Recall(), tokenizer)
+    assert [sample.metadata["key_tokens"] for sample in report.samples] == [1]
+    assert [sample.score for sample in report.samples] == pytest.approx([RECALLED])
 
 
 @pytest.mark.parametrize(
