@@ -135,7 +135,9 @@ def test_stage_of_what_is_no_run() -> None:
     assert isinstance(subject("org/name", None), Subject)
 
 
-@pytest.mark.parametrize("file", sorted((Path(__file__).parents[3] / "recipes/suites").glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[3] / "recipes/suites").glob("*.yaml")), ids=lambda file: file.stem
+)
 def test_shipped_suites(file: Path, registry: Registry) -> None:
     """Each is whole, has a name and needs nothing but a model; its lengths can be typed."""
     suite = read(subject("m", None), Typed((str(file),)), registry)
