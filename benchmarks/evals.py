@@ -231,8 +231,8 @@ def page(rows: list[Row], rounds: int) -> str:
 NOTE = """What saves: the text before a key is read once for all depths, and one pass over prompt and answer tells what
 greedy decoding would write. With one key a prompt, the text after the key has to be read for each key again, since it
 has seen another key. That is half of the tokens on average, and the half whose attention is dearest: a factor of 5 is
-not to be had there without changing the answers. Where one text holds all keys (`keys`, `key_value`, `num_needle_k`), it
-is read once for all questions, and the factor grows with their number."""
+not to be had there without changing the answers. Where one text holds all keys (`keys`, `key_value`, `num_needle_k`),
+it is read once for all questions, and the factor grows with their number."""
 
 
 def ratios(others: list[float], own: list[float]) -> str:
