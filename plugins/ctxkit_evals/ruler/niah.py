@@ -33,6 +33,11 @@ DEPTHS = [round(100 * place / 39) for place in range(40)]
 """Where needles stand in a text, in percent of its sentences."""
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s")
 
+FEWER_WORDS: tuple[int, ...] = (500, 50)
+"""How many words fewer of a text are tried, and the fewest: RULER's 500, and where its drawing would never end, 50."""
+FEWER: tuple[int, ...] = (25, 5)
+"""As above, of repeats and needles from 4096 tokens on; below, RULER has 5."""
+
 Content = Literal["words", "numbers", "uuids"]
 
 
@@ -56,22 +61,29 @@ class Niah:
 
     def fits(self, length: int, tokens: Count) -> bool:
         """Return whether prompts with the fewest repeats, needles or words of text fit."""
-        draw, sizing = partial(self._draw, random.Random(self.seed)), self._sizing(length)
-        if shortest(draw, sizing.step, tokens) + self.room > length:
+        step = self._step(length, tokens)
+        if step is None:
             return False
-        check_enough(draw, sizing, tokens)
+        check_enough(partial(self._draw, random.Random(self.seed)), self._sizing(length, step), tokens)
         return True
 
     def prompts(self, length: int, tokens: Count) -> Iterator[Drawn]:
         """Yield prompts."""
-        draw, sizing = partial(self._draw, random.Random(self.seed)), self._sizing(length)
+        sizing = self._sizing(length, self._step(length, tokens) or FEWER[-1])
+        draw = partial(self._draw, random.Random(self.seed))
         pieces = largest(draw, sizing, tokens)
         while True:
             yield shrunk(draw, pieces, sizing, tokens)
 
-    def _sizing(self, length: int) -> Sizing:
-        short = 5 if length < 4096 else 25
-        step = 500 if self.haystack == "text" else short
+    def _step(self, length: int, tokens: Count) -> int | None:
+        """Return the step of RULER, or a smaller one where no prompt of so many pieces fits; None where none does."""
+        steps = FEWER_WORDS if self.haystack == "text" else FEWER[length < 4096 :]
+        return next((step for step in steps if self._shortest(step, tokens) + self.room <= length), None)
+
+    def _shortest(self, step: int, tokens: Count) -> int:
+        return shortest(partial(self._draw, random.Random(self.seed)), step, tokens)
+
+    def _sizing(self, length: int, step: int) -> Sizing:
         most = len(self.text) or None
         bound = partial(thrice, length)
         return Sizing(length, self.room, step, bound, step, most=most, hint="add text to `haystack`")

@@ -15,7 +15,7 @@ from ctxkit_evals.ruler.names import NAMES, OWN_TEXT, TaskName
 if TYPE_CHECKING:
     from ctxkit_evals.ruler.measuring import Ruler
 
-PromptLength = Annotated[int, Field(ge=128), Tokens(least=3500)]
+PromptLength = Annotated[int, Field(ge=128), Tokens(least=2500)]
 """So many bytes are enough for every task."""
 
 
