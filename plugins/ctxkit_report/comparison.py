@@ -78,7 +78,7 @@ class Comparison:
     window: int | None
     """What the result stage was extended to; None where it was not."""
     most: int | None = None
-    """The window of the result, whether it was extended or not."""
+    """The window of the result; where it was not extended, its own or the longest rows that it was trained on."""
 
     def stage(self, role: str) -> str | None:
         """Return the name of the stage that plays a role, or None."""
@@ -136,8 +136,8 @@ def compare(run: Run) -> Comparison:
     if result.start:
         columns.insert(0, Column("before", result.start))
     window = _window(run, result) if scaled else None
-    own = result.length if result.steps == 0 else None  # of an untouched model it is the window
-    return Comparison(run, tuple(columns), run.original_window, window, window or own or run.original_window)
+    own = max(run.original_window or 0, result.length or 0)
+    return Comparison(run, tuple(columns), run.original_window, window, window or own or None)
 
 
 def control_note(run: Run) -> str:

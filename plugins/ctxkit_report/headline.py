@@ -99,7 +99,7 @@ def _finding(comparison: Comparison, metric: Metric) -> _Finding | None:
     after = comparison.pooled(metric, comparison.run.result)
     if not after:
         return None
-    within = [length for length in after if comparison.window is None or length <= comparison.window]
+    within = [length for length in after if comparison.most is None or length <= comparison.most]
     return _at(comparison, metric, max(within or after))
 
 

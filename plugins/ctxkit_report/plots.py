@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ctxkit.spec import Measurement
-    from ctxkit_report.figures import Chart, Marker, Point, Series
+    from ctxkit_report.figures import Bars, Chart, Marker, Point, Series
 
 _WIDE = 12.0
 """Ratio of greatest to least value from which on a vertical axis is logarithmic."""
@@ -89,60 +89,34 @@ def _(chart: HeatChart) -> Figure:
     depths += [None] if any(item.depth is None for item in chart.cells) else []
     found = {(item.length, item.depth): item for item in chart.cells}
     grid = [[found.get((length, depth)) for length in lengths] for depth in depths]
-    trace = {
-        "type": "heatmap",
-        "x": [tokens(length) for length in lengths],
-        "y": [_depth(depth) for depth in depths],
-        "z": [[item.value if item else None for item in row] for row in grid],
-        "zmin": 0,
-        "zmax": 1,
-        "xgap": 2,
-        "ygap": 2,
-        "showscale": False,
-        "colorscale": [[level / _HEAT_LEVELS, f"var(--heat-{level})"] for level in range(_HEAT_LEVELS + 1)],
-        "hovertext": [[_said(item) if item else "not measured" for item in row] for row in grid],
-        "hoverinfo": "text",
-    }
+    down = {"title": {"text": "depth (%)"}, "autorange": "reversed"}
     layout = {
         "xaxis": {"type": "category", "title": {"text": "context length (tokens)"}, "showgrid": False},
-        "yaxis": {
-            "type": "category",
-            "title": {"text": "depth (%)"},
-            "autorange": "reversed",
-            "showgrid": False,
-        },
+        "yaxis": {"type": "category", "showgrid": False, **down},
+        "annotations": [
+            _cell(item, column, row) for row, items in enumerate(grid) for column, item in enumerate(items)
+        ],
         **_borders(chart.windows, lengths),
-        "annotations": [_cell(item, across, down) for down, row in enumerate(grid) for across, item in enumerate(row)],
     }
-    rows = tuple(_heat_row(item) for row in grid for item in row if item)
+    trace = _heat([tokens(length) for length in lengths], [_depth(depth) for depth in depths], grid)
     head = ("Length (tokens)", "Depth (%)", "Accuracy", f"95{SPACE}% interval", "n")
-    return Figure(
-        chart.title, chart.about, _spoken_heat(chart), _spec([trace], layout), head, rows, 110 + 32 * len(depths)
-    )
+    rows = tuple(_heat_row(item) for row in grid for item in row if item)
+    spec, height = _spec([trace], layout), 110 + 32 * len(depths)
+    return Figure(chart.title, chart.about, _spoken_heat(chart), spec, head, rows, height)
 
 
 @draw.register
 def _(chart: BarChart) -> Figure:
     names = [safe(shorten(name, _LABEL_LIMIT)) for name in chart.categories]
-    across, upward = ("x", "y") if not chart.stacked else ("y", "x")
-    drawn = [
-        {
-            "type": "bar",
-            "name": safe(bars.label),
-            across: names,
-            upward: list(bars.values),
-            "orientation": "h" if chart.stacked else "v",
-            "marker": {"color": f"var(--{bars.style})"},
-            "hovertext": [_bar_said(chart, bars.label, *each) for each in zip(names, bars.values, strict=True)],
-            "hoverinfo": "text",
-        }
-        for bars in chart.bars
-    ]
+    along, upward = ("y", "x") if chart.stacked else ("x", "y")
+    drawn = [_bars(chart, bars, names) for bars in chart.bars]
+    labels = {"tickvals": names, "ticktext": list(chart.ticks)} if chart.ticks else {}
+    order = {"autorange": "reversed"} if chart.stacked else {}
     layout = {
         "barmode": "stack" if chart.stacked else "group",
-        f"{across}axis": {"type": "category", "title": {"text": safe(chart.x_label)}, "showgrid": False}
-        | ({"autorange": "reversed"} if chart.stacked else {})
-        | ({"tickvals": names, "ticktext": list(chart.ticks)} if chart.ticks else {}),
+        f"{along}axis": {"type": "category", "title": {"text": safe(chart.x_label)}, "showgrid": False}
+        | labels
+        | order,
         f"{upward}axis": {"title": {"text": safe(chart.y_label)}, "rangemode": "tozero"},
     }
     head = (chart.x_label.capitalize(), *(bars.label for bars in chart.bars))
@@ -312,6 +286,37 @@ def _depth(depth: float | None) -> str:
 def _said(item: Measurement) -> str:
     where = "all depths" if item.depth is None else f"depth {_depth(item.depth)}{SPACE}%"
     return f"{tokens(item.length)} tokens, {where}: {estimate(item)}, n{SPACE}={SPACE}{item.count}"
+
+
+def _heat(across: list[str], down: list[str], grid: Sequence[Sequence[Measurement | None]]) -> dict[str, Any]:
+    return {
+        "type": "heatmap",
+        "x": across,
+        "y": down,
+        "z": [[item.value if item else None for item in row] for row in grid],
+        "zmin": 0,
+        "zmax": 1,
+        "xgap": 2,
+        "ygap": 2,
+        "showscale": False,
+        "colorscale": [[level / _HEAT_LEVELS, f"var(--heat-{level})"] for level in range(_HEAT_LEVELS + 1)],
+        "hovertext": [[_said(item) if item else "not measured" for item in row] for row in grid],
+        "hoverinfo": "text",
+    }
+
+
+def _bars(chart: BarChart, bars: Bars, names: list[str]) -> dict[str, Any]:
+    values = list(bars.values)
+    return {
+        "type": "bar",
+        "name": safe(bars.label),
+        "x": values if chart.stacked else names,
+        "y": names if chart.stacked else values,
+        "orientation": "h" if chart.stacked else "v",
+        "marker": {"color": f"var(--{bars.style})"},
+        "hovertext": [_bar_said(chart, bars.label, *each) for each in zip(names, values, strict=True)],
+        "hoverinfo": "text",
+    }
 
 
 def _cell(item: Measurement | None, across: int, down: int) -> dict[str, Any]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-CHARACTER = 7.2
-"""Mean width in pixels of a character at the size of a legend; only for placing labels."""
-
 
 def document(width: float, height: float, label: str) -> Element:
     """Start a picture that scales to its container and reads `label` to a screen reader."""
