@@ -31,6 +31,20 @@ class Repeats(NamedTuple):
     uncommon: int
 
 
+class Form(NamedTuple):
+    """How long the lists are."""
+
+    example: int
+    """Words of the list that is solved."""
+    in_example: Repeats
+    repeats: Repeats
+
+
+LONG = Form(40, Repeats(10, 3), Repeats(30, 3))
+"""From 4096 tokens on."""
+SHORT = Form(20, Repeats(3, 1), Repeats(6, 1))
+
+
 @dataclass(frozen=True)
 class CommonWords:
     """The task `cwe`: a list of words after a shorter one that is solved."""
@@ -44,18 +58,27 @@ class CommonWords:
 
     def fits(self, length: int, tokens: Count) -> bool:
         """Return whether an example and the shortest list fit."""
-        draw = partial(self._draw, random.Random(self.seed), length)
-        if shortest(draw, STEP, tokens) + self.room > length:
+        form = self._form(length, tokens)
+        if form is None:
             return False
-        check_enough(draw, self._sizing(length), tokens)
+        check_enough(partial(self._draw, random.Random(self.seed), form), self._sizing(length), tokens)
         return True
 
     def prompts(self, length: int, tokens: Count) -> Iterator[Drawn]:
         """Yield prompts."""
-        draw, sizing = partial(self._draw, random.Random(self.seed), length), self._sizing(length)
+        draw = partial(self._draw, random.Random(self.seed), self._form(length, tokens) or SHORT)
+        sizing = self._sizing(length)
         pieces = largest(draw, sizing, tokens)
         while True:
             yield shrunk(draw, pieces, sizing, tokens)
+
+    def _form(self, length: int, tokens: Count) -> Form | None:
+        """Return RULER's form, or the short one where no long one fits, for which RULER never ends."""
+        forms = (LONG, SHORT) if length >= 4096 else (SHORT,)
+        return next((form for form in forms if self._shortest(form, tokens) + self.room <= length), None)
+
+    def _shortest(self, form: Form, tokens: Count) -> int:
+        return shortest(partial(self._draw, random.Random(self.seed), form), STEP, tokens)
 
     def _sizing(self, length: int) -> Sizing:
         most = max(len(self._words), len(self.more_words))
@@ -67,10 +90,9 @@ class CommonWords:
         random.Random(self.seed).shuffle(words)
         return words
 
-    def _draw(self, chance: random.Random, length: int, pieces: int) -> Drawn:
-        long = length >= 4096
-        shown, solution = self._listed(chance, 40 if long else 20, Repeats(10, 3) if long else Repeats(3, 1))
-        asked, answers = self._listed(chance, pieces, Repeats(30, 3) if long else Repeats(6, 1))
+    def _draw(self, chance: random.Random, form: Form, pieces: int) -> Drawn:
+        shown, solution = self._listed(chance, form.example, form.in_example)
+        asked, answers = self._listed(chance, pieces, form.repeats)
         return Drawn(f"{self._prompt(shown)} {numbered(solution)}\n{self._prompt(asked)}", tuple(answers))
 
     def _listed(self, chance: random.Random, count: int, repeats: Repeats) -> tuple[list[str], list[str]]:

@@ -18,7 +18,7 @@ from ctxkit.spec.cells import in_order
 from ctxkit.spec.intervals import wilson
 from ctxkit_evals.ruler import measuring, words
 from ctxkit_evals.ruler.drawing import Frame
-from ctxkit_evals.ruler.measuring import Stream, least_length
+from ctxkit_evals.ruler.measuring import Stream
 from ctxkit_evals.ruler.names import NAMES, OWN_TEXT
 from ctxkit_evals.ruler.niah import sentences
 from ctxkit_evals.ruler.options import RulerOptions
@@ -155,13 +155,15 @@ def test_too_short(name: Any) -> None:
         next(task.prompts(200, count))
 
 
-def test_least_length_across_the_border() -> None:
-    """From 4096 tokens on `cwe` has a longer list: what is too short there may be enough below."""
+@pytest.mark.parametrize("length", [4096, 7000, 8500])
+def test_where_ruler_never_ends(length: int) -> None:
+    """From 4096 tokens on lists are longer; with bytes for tokens they fit only later, and till then are short."""
     (task,) = made(["cwe"], Given())
     count = Texts(tokenizer(), chat=False).count
-    assert task.fits(4095, count)
-    assert not task.fits(4096, count)
-    assert least_length(task, 4096, count) > 4096
+    drawn = next(task.prompts(length, count))
+    assert count(drawn.text) + task.room <= length
+    listed = drawn.text.rsplit("above list?", 1)[0].split()
+    assert {listed.count(answer) for answer in drawn.answers} <= ({30, 40} if length == 8500 else {6, 7, 9})
 
 
 def test_too_little_text() -> None:
