@@ -71,7 +71,8 @@ class Part:
     @property
     def name(self) -> str:
         """The name of the cell, for a person too."""
-        return f"{self.length} tokens, texts {self.first} to {self.first + len(self.texts) - 1}"
+        last = self.first + len(self.texts) - 1
+        return f"{self.length} tokens, " + (f"texts {self.first} to {last}" if last > self.first else f"text {last}")
 
 
 def stretches(found: Sequence[Stretch], tokens: int, count: int, seed: int) -> list[Stretch]:

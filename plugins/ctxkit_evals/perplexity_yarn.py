@@ -16,7 +16,7 @@ import numpy as np
 from ctxkit.spec import Cells, Document, EvalReport, Measurement, Sample
 from ctxkit_evals.intervals import bootstrap_perplexity
 from ctxkit_evals.likelihood import beyond_window, check_finite, token_losses
-from ctxkit_evals.perplexity_texts import Stretch, Window, long_documents
+from ctxkit_evals.perplexity_texts import Part, Stretch, Window, long_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,16 +45,12 @@ class YarnPerplexity:
         """Return `perplexity_yarn` for each length."""
         texts = self.chosen(tokenizer)
         begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        works = {
-            f"{length} tokens, text {number + 1}": partial(self._means, model, text, length, begin)
-            for length in self.lengths
-            for number, text in enumerate(texts)
-        }
-        cells = self.cells("perplexity", works)
+        planned = [Part(length, [text], number + 1) for length in self.lengths for number, text in enumerate(texts)]
+        cells = self.cells("perplexity", {part.name: partial(self._means, model, part, begin) for part in planned})
         found: dict[int, list[tuple[Stretch, list[float]]]] = {}
-        for name, (length, text) in zip(works, ((n, text) for n in self.lengths for text in texts), strict=True):
-            if name in cells.found:
-                found.setdefault(length, []).append((text, cells.found[name]))
+        for part in planned:
+            if part.name in cells.found:
+                found.setdefault(part.length, []).append((part.texts[0], cells.found[part.name]))
         metadata: dict[str, str | int | float] = {
             "seed": self.seed,
             "interval": "bootstrap 95 % over documents",
@@ -80,9 +76,9 @@ class YarnPerplexity:
         """
         return long_documents("perplexity", self.documents, tokenizer, max(self.lengths), self.texts)
 
-    def _means(self, model: PreTrainedModel, text: Stretch, length: int, begin: list[int]) -> list[float]:
+    def _means(self, model: PreTrainedModel, part: Part, begin: list[int]) -> list[float]:
         """Return the mean loss of each window of a document, in nats."""
-        room = length - len(begin)
+        text, room = part.texts[0], part.length - len(begin)
         total = min(room, len(text.ids)) if self.truncate else len(text.ids)
         means = []
         for window in yarn_windows(total, room, self.stride):
