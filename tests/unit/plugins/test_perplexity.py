@@ -278,20 +278,36 @@ def test_decoder_runs_once_for_each_batch(model: LlamaForCausalLM, monkeypatch: 
     assert len(runs) == 1
 
 
-def test_capped_logits_are_those_of_the_model() -> None:
-    """What a model does to its logits, as Gemma 2 caps them, is in the loss."""
+@pytest.mark.parametrize(
+    ("kind", "special"),
+    [
+        ("cohere", {"logit_scale": 0.3}),
+        ("gemma2", {"final_logit_softcapping": 2.0, "head_dim": 16}),
+        ("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 2}),
+        ("granite", {"logits_scaling": 4.0}),
+        ("mistral", {"sliding_window": 8}),
+    ],
+)
+@pytest.mark.parametrize("adapter", [False, True], ids=["bare", "with an adapter"])
+def test_loss_is_that_of_the_model_itself(kind: str, special: dict[str, Any], adapter: bool) -> None:
+    """What a model does to its logits, capping or scaling them, is in the loss; also inside an adapter."""
     import torch
-    from transformers import Gemma2Config, Gemma2ForCausalLM
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = Gemma2Config(
-        vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, head_dim=16, final_logit_softcapping=2.0, initializer_range=0.5, pad_token_id=0,
+    config = AutoConfig.for_model(
+        kind, vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, initializer_range=0.5, pad_token_id=0, bos_token_id=1, eos_token_id=2, **special,
     )  # fmt: skip
-    model = Gemma2ForCausalLM(config).eval()
-    row = torch.randint(1, 64, (1, 20))
+    model: Any = AutoModelForCausalLM.from_config(config).eval()
+    if adapter:
+        targets = ["c_attn"] if kind == "gpt2" else ["q_proj", "v_proj"]
+        lora = LoraConfig(target_modules=targets, init_lora_weights=False, fan_in_fan_out=kind == "gpt2")
+        model = get_peft_model(model, lora).eval()
+    row = torch.randint(3, 64, (1, 20))
     with torch.no_grad():
-        expected = float(model(row, labels=row).loss)
+        expected = float(model(input_ids=row, labels=row).loss)
         assert likelihood.token_losses(model, row.tolist(), 19).mean() == pytest.approx(expected, rel=1e-5)
 
 
