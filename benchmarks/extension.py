@@ -155,7 +155,7 @@ def _page(table: dict[tuple[str, str, str, int], list[float]], seeds: list[int])
         f"Written by `python benchmarks/extension.py WORK --seeds {','.join(map(str, seeds))}`.",
         "A Llama of 0.5 million parameters with a window of 128 tokens, extended to 512;",
         f"mean of {len(seeds)} seeds ± half the 95 % interval of the mean.",
-        "Perplexity is that of the last quarter of each window (bytes, 64 windows);",
+        "Perplexity is that of the last quarter of each text (bytes, 20 texts of 1,024, windows in steps of 128);",
         "passkey is the share of 200 keys of five digits given back whole.",
     ]
     for metric, title in (("accuracy", "Passkey, percent"), ("perplexity_tail", "Perplexity of the tail")):
