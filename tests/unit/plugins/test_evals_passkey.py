@@ -15,7 +15,7 @@ from ctxkit.errors import DataError
 from ctxkit.spec import Context, Document
 from ctxkit.spec.cells import in_order
 from ctxkit.spec.intervals import wilson
-from ctxkit_evals import accuracy
+from ctxkit_evals import accuracy, exact
 from ctxkit_evals.accuracy import clustered
 from ctxkit_evals.exact import begun
 from ctxkit_evals.forks import Fork, Trunk, guessed, written
@@ -195,6 +195,23 @@ def test_samples_can_be_opened() -> None:
     assert sample.output
     assert sample.output != sample.target
     assert sample.metadata == {"sample": 0}
+
+
+def test_only_a_whole_key_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key is right with all of its digits; one wrong digit at the end, or at the front, makes it wrong."""
+
+    def guess(_: Any, trunks: list[Trunk], __: int) -> list[list[list[int]]]:
+        wrong = BYTES("x")["input_ids"]
+        places = {0.0: lambda ids: ids, 0.3: lambda ids: [*ids[:-1], *wrong], 1.0: lambda ids: [*wrong, *ids[1:]]}
+        return [[places[fork.depth](fork.answer) for fork in trunk.forks] for trunk in trunks]
+
+    monkeypatch.setattr(exact, "guessed", guess)
+    report = passkey()(model(), BYTES)
+    assert {(m.depth, m.value) for m in report.measurements} == {(None, 1 / 3), (0.0, 1.0), (0.3, 0.0), (1.0, 0.0)}
+    whole, last, first = report.samples[:3]
+    assert whole.output == whole.target
+    assert last.output == f"{last.target[:-1]}x"
+    assert first.output == "x"
 
 
 def test_length_without_room_for_the_needle_is_refused() -> None:
