@@ -71,6 +71,7 @@ EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("eval", "forecast"): {"kind": "forecast", "source": FILES, "lengths": [64, 128], "horizon": 5},
     ("eval", "long_qa"): {"kind": "long_qa", "source": FILES, "lengths": [1000], "metrics": ["rouge_l"], "stop": None},
+    ("eval", "lm_eval"): {"kind": "lm_eval", "tasks": ["arc_easy"], "limit": 100, "num_fewshot": 5},
     ("eval", "longppl"): {
         "kind": "longppl",
         "source": FILES,
