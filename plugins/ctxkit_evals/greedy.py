@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ctxkit.errors import CtxkitError
+from ctxkit_evals.reach import check_reach, learned_positions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
@@ -38,6 +39,7 @@ class Reader:
         self._cache: Cache | None = None
         self._rows: list[list[int]] = [[]]
         self._common = 0
+        self._positions = learned_positions(model)
 
     @property
     def length(self) -> int:
@@ -61,6 +63,7 @@ class Reader:
             CtxkitError: the logits are not finite.
         """
         before = self.length
+        check_reach(self._positions, before + len(ids[0]))
         self._append(ids)
         # A keep of 0 would be every place to transformers.
         logits = self._continued(ids, before, keep) if self._keeps else self._anew(keep)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ctxkit.errors import CtxkitError
 from ctxkit_evals.greedy import settle
+from ctxkit_evals.reach import check_reach, learned_positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ def token_losses(model: PreTrainedModel, rows: Sequence[Sequence[int]], scored: 
     import torch
 
     settle(model)
+    check_reach(learned_positions(model), len(rows[0]))
     called: Any = model
     ids = torch.tensor([list(row) for row in rows], device=model.device)
     end = ids.shape[1] - 1
