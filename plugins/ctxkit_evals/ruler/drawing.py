@@ -138,7 +138,7 @@ def check_enough(draw: Draw[Text], sizing: Sizing, tokens: Count) -> None:
 
 
 def _unfilled(sizing: Sizing) -> DataError:
-    return DataError(f"ruler: there are {sizing.most} words, which do not fill {sizing.length} tokens", sizing.hint)
+    return DataError(f"there are {sizing.most} words, which do not fill {sizing.length} tokens", sizing.hint)
 
 
 def _fits(draw: Draw[Text], pieces: int, sizing: Sizing, tokens: Count) -> bool:
@@ -158,7 +158,7 @@ def shrunk(draw: Draw[T], pieces: int, sizing: Sizing, tokens: Count) -> T:
         if sizing.fits(drawn.text, tokens):
             return drawn
         pieces = max(pieces - sizing.step, sizing.least) if pieces > sizing.step else pieces
-    raise DataError(f"ruler: no prompt of {sizing.length} tokens was found", "make the length longer")
+    raise DataError(f"no prompt of {sizing.length} tokens was found", "make the length longer")
 
 
 def shortest(draw: Draw[Text], step: int, tokens: Count) -> int:

@@ -105,4 +105,4 @@ def _clear(kinds: int, count: int) -> bool:
 
 
 def _too_short(length: int) -> DataError:
-    return DataError(f"ruler: {length} tokens are too short for fwe", "make the length longer")
+    return DataError(f"{length} tokens are too short for fwe", "make the length longer")

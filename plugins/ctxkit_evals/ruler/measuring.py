@@ -78,7 +78,7 @@ class Ruler:
             if short:
                 least = ", ".join(f"{task.name} needs {least_length(task, length, texts.count)}" for task in short)
                 raise DataError(
-                    f"ruler: {length} tokens are too short with this tokenizer, room for the answer included: {least}",
+                    f"{length} tokens are too short with this tokenizer, room for the answer included: {least}",
                     "make `lengths` longer, or leave tasks out of `tasks`",
                 )
 

@@ -91,8 +91,8 @@ def _words(file: str) -> tuple[str, ...]:
     try:
         found = json.loads(Path(file).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"ruler: english_words: {file} cannot be read: {error}", "state RULER's own file") from error
+        raise DataError(f"english_words: {file} cannot be read: {error}", "state RULER's own file") from error
     words = list(found.values()) if isinstance(found, dict) else found
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise DataError(f"ruler: english_words: {file} holds no words", "state a JSON mapping or list of words")
+        raise DataError(f"english_words: {file} holds no words", "state a JSON mapping or list of words")
     return tuple(words)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctxkit.errors import DataError
+from ctxkit_evals.chat import chat_texts
 from ctxkit_evals.ruler.drawing import Frame
 
 if TYPE_CHECKING:
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from ctxkit.spec import Document
-
-TASK = "THE-TASK-OF-RULER"
-"""What is put into a chat template to see what it writes around it."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +45,7 @@ class Texts:
         Raises:
             DataError: the tokenizer has no chat template, or one that is not for questions of a user.
         """
-        if not self.chat:
-            return Frame()
-        if not self.tokenizer.chat_template:
-            raise DataError("ruler: `chat: true`, and the tokenizer has no chat template", "leave `chat` out")
-        turns = [{"role": "user", "content": TASK}]
-        written = str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-        parts = written.split(TASK)
-        if len(parts) != 2:
-            raise DataError(
-                f"ruler: the chat template writes what a user says {len(parts) - 1} times", "leave `chat` out"
-            )
-        return Frame(*parts)
+        return Frame(*chat_texts(self.tokenizer)) if self.chat else Frame()
 
     def words(self, documents: Iterable[Document], wanted: int) -> list[str]:
         """Return the words of documents, in their order, until there are so many.
@@ -73,14 +60,14 @@ class Texts:
             found += document.text.split()
             self._check(document)
         if not found:
-            raise DataError("ruler: the haystack holds no text", "choose another source for `haystack`")
+            raise DataError("the haystack holds no text", "choose another source for `haystack`")
         return found
 
     def _check(self, document: Document) -> None:
         special = next((token for token in self.tokenizer.all_special_tokens if token in document.text), None)
         if self.chat and special:
             raise DataError(
-                f"ruler: document {document.id} of the haystack holds the special token {special}, which would end or "
+                f"document {document.id} of the haystack holds the special token {special}, which would end or "
                 "change the chat",
                 "leave the document out of `haystack`",
             )

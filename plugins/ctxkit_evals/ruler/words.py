@@ -17,7 +17,7 @@ def check_words(tasks: Sequence[str]) -> None:
     """Raise an error that names the extra where the words are not installed."""
     if find_spec("wonderwords") is None:
         raise DataError(
-            f"ruler: the words of {', '.join(tasks)} come from the package wonderwords, which is not installed",
+            f"the words of {', '.join(tasks)} come from the package wonderwords, which is not installed",
             'install it by the extra: pip install "ctxkit-longcontext[evals]"; or leave those tasks out of `tasks`',
         )
 
