@@ -9,6 +9,7 @@ from ctxkit_report.collect import collect
 from ctxkit_report.comparison import Block, Comparison, compare, control_note
 from ctxkit_report.headline import headline, status_note
 from ctxkit_report.notation import NONE, plain
+from ctxkit_report.other_blocks import other_blocks
 from ctxkit_report.svg import shorten
 from ctxkit_report.tables import failures, training_rows
 
@@ -56,7 +57,7 @@ def _wrap(part: str) -> str:
 
 
 def _comparison(comparison: Comparison) -> str:
-    blocks = comparison.blocks()
+    blocks = (*comparison.blocks(), *other_blocks(comparison))
     if not blocks:
         return ""
     lines = [
@@ -71,7 +72,7 @@ def _comparison(comparison: Comparison) -> str:
 def _block(block: Block) -> list[str]:
     lines = [block.title]
     for row in block.rows:
-        first = f"{row.length:>8}  {row.note}"
+        first = f"{row.length or NONE:>8}  {row.note}"
         lines.append(_line([str(cell) if cell else NONE for cell in row.cells], first, row.count))
     return lines
 
