@@ -115,7 +115,7 @@ def collect(run_dir: Path) -> Run:
         logged=_logged(run_dir / "metrics.jsonl"),
         evals=_evals(run_dir / "evals", [stage.name for stage in stages], problems),
         data=_data(run_dir, stages, problems),
-        recipe=content(run_dir / "recipe.yaml"),
+        recipe=content(run_dir / "recipe.yaml") or content(run_dir / "suite.yaml"),
         provenance=mapping(run_dir / "provenance.json", problems),
         origins=_origins(mapping(run_dir / "origins.json", problems)),
         problems=tuple(problems),

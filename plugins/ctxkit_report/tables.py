@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -77,7 +78,11 @@ def other_evals(comparison: Comparison) -> tuple[EvalTable, ...]:
         rest = [(item.stage, each) for each in left if each.depth is None or each.metric != deep]
         if rest:
             groups.setdefault((item.report.task, item.number), []).extend(rest)
-    return tuple(_eval_table(task, found) for (task, _), found in sorted(groups.items()))
+    several = {task for task, count in Counter(task for task, _ in groups).items() if count > 1}
+    return tuple(
+        _eval_table(f"{task}, eval {number + 1}" if task in several else task, found)
+        for (task, number), found in sorted(groups.items())
+    )
 
 
 def failures(run: Run) -> tuple[tuple[str, str], ...]:
