@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ctxkit_report.asked import UNLIKE, apart
 from ctxkit_report.comparison import PASSKEY, TAIL, WHOLE, Metric
 from ctxkit_report.gallery import Gallery
-from ctxkit_report.notation import estimate, overlap
+from ctxkit_report.notation import estimate
 from ctxkit_report.paired import NOTE, pairs
 from ctxkit_report.publish import fill, publish
-from ctxkit_report.rivals import Rival, differences, losses, overlaid, paired, rivals, tables
+from ctxkit_report.rivals import Rival, alike, differences, losses, overlaid, paired, rivals, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,22 +51,39 @@ def render(found: Sequence[Rival]) -> str:
 
 
 def lead(found: Sequence[Rival]) -> str:
-    """Say which run is ahead in the first main metric that was measured, if one is beyond chance."""
+    """Say which run is ahead in the first main metric in which all were asked the same, if one is beyond chance."""
+    unlike = ""
     for metric, length, values in _main(found):
-        (first, best), (second, next_best) = values[:2]
-        same = pairs(second.report(metric.task), first.report(metric.task), length)
-        ahead = same.clear if same and metric is not TAIL else not overlap(best, next_best)
-        if ahead:
-            return f"{first.name} is ahead in {metric.phrase} at {length} tokens"
-        return f"No run is clearly ahead in {metric.phrase} at {length} tokens"
-    return f"{len(found)} runs compared"
+        where = f"{metric.phrase} at {length} tokens"
+        if not _alike(metric, length, values):
+            unlike = unlike or f"The runs were {UNLIKE} in {where}, so none is called ahead"
+        elif _ahead(metric, length, values):
+            return f"{values[0][0].name} is ahead in {where}"
+        else:
+            return f"No run is clearly ahead in {where}"
+    return unlike or f"{len(found)} runs compared"
 
 
 def summary(found: Sequence[Rival]) -> Iterator[str]:
     """Yield a sentence for each main metric, at the longest length within a window that all of them measured."""
     for metric, length, values in _main(found):
         said = ", ".join(f"{rival.name} {estimate(item)}" for rival, item in values)
-        yield f"At {length} tokens {metric.phrase}, best first: {said}."
+        how = "best first" if _alike(metric, length, values) else f"{UNLIKE} and so not ranked"
+        yield f"At {length} tokens {metric.phrase}, {how}: {said}."
+
+
+def _alike(metric: Metric, length: int, values: Sequence[tuple[Rival, Measurement]]) -> bool:
+    return alike([rival for rival, _ in values], metric.task, length)
+
+
+def _ahead(metric: Metric, length: int, values: Sequence[tuple[Rival, Measurement]]) -> bool:
+    """Whether the best differs from the next beyond chance."""
+    (first, best), (second, next_best) = values[:2]
+    after, before = first.report(metric.task), second.report(metric.task)
+    if after is None or before is None:
+        return False
+    same = None if metric is TAIL else pairs(before, after, length)
+    return apart((before, next_best), (after, best), same) and best.value != next_best.value
 
 
 def _main(found: Sequence[Rival]) -> Iterator[tuple[Metric, int, list[tuple[Rival, Measurement]]]]:
@@ -77,7 +95,8 @@ def _main(found: Sequence[Rival]) -> Iterator[tuple[Metric, int, list[tuple[Riva
         if common:
             length = _telling(found, common)
             values = [(rival, items[length]) for rival, items in present]
-            yield metric, length, sorted(values, key=lambda pair: pair[1].value, reverse=metric.rising)
+            ranked = sorted(values, key=lambda pair: pair[1].value, reverse=metric.rising)
+            yield metric, length, ranked if _alike(metric, length, values) else values
 
 
 def _telling(found: Sequence[Rival], lengths: set[int]) -> int:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ctxkit_report.asked import UNLIKE, apart, asked_alike
 from ctxkit_report.comparison import METRICS, PASSKEY, TAIL, WHOLE, Comparison, Metric
 from ctxkit_report.notation import SPACE, TIMES, count_range, estimate, number, overlap
 from ctxkit_report.paired import Pairs, pairs
@@ -14,7 +15,7 @@ from ctxkit_report.recipes import read_recipe
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ctxkit.spec import Measurement
+    from ctxkit.spec import EvalReport, Measurement
     from ctxkit_report.collect import Run
 
 _UNTOUCHED = "model"
@@ -40,38 +41,47 @@ class Headline:
 
 
 @dataclass(frozen=True)
+class _Rival:
+    """What the result is set against at one length: the model before, or the control."""
+
+    value: Measurement
+    same: Pairs | None
+    """This one and the result, on the same prompts."""
+    apart: bool
+    """Whether the two differ beyond chance."""
+
+
+@dataclass(frozen=True)
 class _Finding:
-    """One metric at one length: before, control, after, and the same prompts pair by pair."""
+    """One metric at one length: after, and what was asked the same of the model before and of the control."""
 
     metric: Metric
     length: int
     after: Measurement
-    before: Measurement | None
-    control: Measurement | None
-    since: Pairs | None
-    """Before and after."""
-    against: Pairs | None
-    """Control and after."""
+    before: _Rival | None
+    control: _Rival | None
+    unlike: tuple[str, ...]
+    """Who was measured at this length, but not asked the same."""
 
     @property
     def clear(self) -> bool:
         """Whether it got better, beyond chance."""
-        return self.before is not None and self._better(self.after, self.before, self.since)
+        return self.before is not None and self.before.apart and self._over(self.before)
 
     @property
     def matched(self) -> bool:
         """Whether the control did as well, or better, as far as one can tell."""
-        return self.control is not None and not self._better(self.after, self.control, self.against)
+        return self.control is not None and not (self.control.apart and self._over(self.control))
 
     @property
     def beaten(self) -> bool:
         """Whether the control did clearly better."""
-        return self.control is not None and self._better(self.control, self.after, self.against)
+        control = self.control
+        differs = control is not None and control.apart and control.value.value != self.after.value
+        return differs and control is not None and not self._over(control)
 
-    def _better(self, one: Measurement, other: Measurement, same: Pairs | None) -> bool:
-        """Go by the same prompts where there are, else by intervals that do not meet."""
-        clear = same.clear if same else not overlap(one, other)
-        return clear and (one.value > other.value) is self.metric.rising
+    def _over(self, rival: _Rival) -> bool:
+        return rival.value.value != self.after.value and (self.after.value > rival.value.value) is self.metric.rising
 
 
 def headline(comparison: Comparison) -> Headline:
@@ -104,21 +114,26 @@ def _finding(comparison: Comparison, metric: Metric) -> _Finding | None:
 
 
 def _at(comparison: Comparison, metric: Metric, length: int) -> _Finding | None:
-    result, before, control = comparison.run.result, comparison.stage("before"), comparison.stage("control")
-    measured = [comparison.pooled(metric, stage).get(length) for stage in (result, before, control)]
-    after = measured[0]
-    if after is None:
-        return None
-    # The scores of perplexity are of whole windows: they say nothing of the last quarter alone.
-    since, against = (
-        None if metric is TAIL else _pairs(comparison, metric, each, length) for each in (before, control)
-    )
-    return _Finding(metric, length, after, measured[1], measured[2], since, against)
-
-
-def _pairs(comparison: Comparison, metric: Metric, stage: str | None, length: int) -> Pairs | None:
     run = comparison.run
-    return pairs(run.report(stage, metric.task), run.report(run.result, metric.task), length)
+    report = run.report(run.result, metric.task)
+    after = comparison.pooled(metric, run.result).get(length)
+    if report is None or after is None:
+        return None
+    rivals, unlike = {}, []
+    for role, who in (("before", "the model before"), ("control", "the control")):
+        stage = comparison.stage(role)
+        found, value = run.report(stage, metric.task), comparison.pooled(metric, stage).get(length)
+        if found and value and asked_alike(found, report, length):
+            rivals[role] = _rival(metric, (found, value), (report, after))
+        elif value:
+            unlike.append(who)
+    return _Finding(metric, length, after, rivals.get("before"), rivals.get("control"), tuple(unlike))
+
+
+def _rival(metric: Metric, rival: tuple[EvalReport, Measurement], result: tuple[EvalReport, Measurement]) -> _Rival:
+    # The scores of perplexity are of whole windows: they say nothing of the last quarter alone.
+    same = None if metric is TAIL else pairs(rival[0], result[0], result[1].length)
+    return _Rival(rival[1], same, apart(rival, result, same))
 
 
 def _lead(comparison: Comparison, main: _Finding) -> str:
@@ -126,34 +141,47 @@ def _lead(comparison: Comparison, main: _Finding) -> str:
     if not original or not window or window <= original:
         return f"Measured at up to {main.length} tokens"
     factor = f"{window / original:.3g}{TIMES}"
+    if main.clear and not main.matched and main.length >= window:
+        return f"{factor} the window: from {original} to {window} tokens"
+    return f"Window set to {window} tokens ({factor}){_gain(original, window, main)}"
+
+
+def _gain(original: int, window: int, main: _Finding) -> str:
+    """Say what a window that was set brought, as far as it was measured."""
+    if main.length <= original:
+        return f", measured at up to {main.length} tokens"
     if main.clear and main.matched:
         said = "but the control did better" if main.beaten else "but no clear gain over the control"
-        return f"Window set to {window} tokens ({factor}): better than before, {said} in {main.metric.phrase}"
+        return f": better than before, {said} in {main.metric.phrase}"
     if main.clear:
-        return f"{factor} the window: from {original} to {window} tokens"
+        return f": better than before at {main.length} tokens, not measured at {window}"
     if main.before is None:
-        return f"Window set to {window} tokens ({factor}), not compared with the model before"
-    return f"Window set to {window} tokens ({factor}), without a clear gain in {main.metric.phrase}"
+        return ", not compared with the model before"
+    return f", without a clear gain in {main.metric.phrase}"
 
 
 def _sentence(finding: _Finding) -> str:
     where = f"At {finding.length} tokens {finding.metric.phrase}"
-    after = estimate(finding.after)
-    text = f"{where} {_change(finding.before, finding.after)}" if finding.before else f"{where} is {after}"
-    if finding.control is not None:
-        meets = ", so their intervals overlap" if overlap(finding.control, finding.after) else ""
+    after, before, control = estimate(finding.after), finding.before, finding.control
+    text = f"{where} {_change(before.value, finding.after)}" if before else f"{where} is {after}"
+    if control is not None:
+        meets = ", so their intervals overlap" if overlap(control.value, finding.after) else ""
         meets = ", which is better" if finding.beaten else meets
-        text += f"; the control without scaling reached {estimate(finding.control)}{meets}"
+        text += f"; the control without scaling reached {estimate(control.value)}{meets}"
+    if finding.unlike:
+        text += f"; {' and '.join(finding.unlike)} {'were' if len(finding.unlike) > 1 else 'was'} {UNLIKE}"
     return f"{text}."
 
 
 def _pair_by_pair(finding: _Finding) -> tuple[str, ...]:
     """Say what became of the same prompts, by McNemar's test."""
-    tested = [(who, found) for who, found in (("before", finding.since), ("the control", finding.against)) if found]
-    parts = [f"against {who} {found.tested}" for who, found in tested if found.tested]
-    if not parts:
+    rivals = (("before", finding.before), ("the control", finding.control))
+    tested = [(who, rival.same) for who, rival in rivals if rival and rival.same and rival.same.tested]
+    if not tested:
         return ()
-    return (f"Prompt by prompt, on the same {tested[0][1].count:,}: {'; '.join(parts)} (McNemar's exact test).",)
+    count = tested[0][1].count  # one for all: rivals are those that were asked what the result was
+    said = "; ".join(f"against {who} {same.tested}" for who, same in tested)
+    return (f"Prompt by prompt, on the same {count:,}: {said} (McNemar's exact test).",)
 
 
 def _change(before: Measurement, after: Measurement) -> str:
@@ -185,14 +213,13 @@ def _short_tasks(comparison: Comparison) -> Iterator[str]:
             yield f"Short tasks ({task}) {changed}, on the same {found.count:,} samples: {found.tested or found}."
 
 
-def _cost(finding: _Finding, before: Measurement) -> str:
-    old, new = estimate(before), estimate(finding.after)
-    apart = finding.since.clear if finding.since else not overlap(before, finding.after)
-    if old.value == new.value or (apart and not overlap(before, finding.after)):
-        return _change(before, finding.after)
-    if not apart:
+def _cost(finding: _Finding, before: _Rival) -> str:
+    old, new = estimate(before.value), estimate(finding.after)
+    if old.value == new.value or (before.apart and not overlap(before.value, finding.after)):
+        return _change(before.value, finding.after)
+    if not before.apart:
         return f"is unchanged within noise: {old} before, {new} after"
-    gap = finding.since.difference if finding.since else None
+    gap = before.same.difference if before.same else None
     shares = [f"{100 * math.expm1(part):+.2g}" for part in gap or ()]
     by = f": by {shares[0]}{SPACE}%{SPACE}[{shares[1]},{SPACE}{shares[2]}] on the same texts" if shares else ""
     return f"went from {old} to {new}, which is little but no chance{by}"
@@ -201,7 +228,8 @@ def _cost(finding: _Finding, before: Measurement) -> str:
 def _counts(found: list[_Finding]) -> str:
     parts = []
     for finding in found:
-        items = [item for item in (finding.before, finding.control, finding.after) if item]
+        rivals = [rival.value for rival in (finding.before, finding.control) if rival]
+        items = [*rivals, finding.after]
         parts.append(f"n{SPACE}={SPACE}{count_range([item.count for item in items])} {finding.metric.unit}")
     return f"Brackets are 95{SPACE}% intervals; {' and '.join(parts)} per model."
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctxkit.spec.intervals import bootstrap_mean, mcnemar
+from ctxkit_report.asked import FEW, text_of
 from ctxkit_report.notation import NONE, SPACE, number, tokens
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from ctxkit_report.comparison import Comparison
 
 SIGNIFICANT = 0.05
-_FEW = 5
-"""Texts below which an interval of their differences means nothing."""
 NOTE = (
     "Gained: only the second model was right; lost: only the first; p by McNemar's exact test. "
     "Else, and where prompts share a text, the mean difference of the score (of perplexity: of the loss, where less is "
@@ -37,10 +36,14 @@ class Pairs:
     difference: tuple[float, float, float] | None
     """Mean of the second less the first, and its 95 % interval; None where every sample has a text of its own and is
     right or wrong, or where texts are few."""
+    few: int = 0
+    """Texts that the samples share, where they are too few to tell; else 0."""
 
     @property
     def clear(self) -> bool:
         """Whether the two models differ beyond chance, by every test that there is."""
+        if self.few:
+            return False
         apart = self.difference is None or not self.difference[1] <= 0 <= self.difference[2]
         if self.p is not None:
             return self.p < SIGNIFICANT and apart
@@ -53,7 +56,8 @@ class Pairs:
             return ""
         said = f"{self.gained:,} gained, {self.lost:,} lost, {probability(self.p)}"
         chance = self.p < SIGNIFICANT and not self.clear
-        return f"{said}, though not beyond chance over texts" if chance else said
+        why = f"though over {self.few} texts alone" if self.few else "though not beyond chance over texts"
+        return f"{said}, {why}" if chance else said
 
     def __str__(self) -> str:
         """Return the test, the mean difference, or both."""
@@ -118,16 +122,12 @@ def _pairs(found: Sequence[tuple[Sample, Sample]]) -> Pairs | None:
     gained, lost = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
     by_text: dict[object, list[float]] = {}
     for (sample, _), gap in zip(found, gaps, strict=True):
-        by_text.setdefault(_text(sample), []).append(gap)
+        by_text.setdefault(text_of(sample), []).append(gap)
     binary = all(sample.score in (0, 1) for pair in found for sample in pair)
     alone = binary and len(by_text) == len(gaps)
-    difference = None if alone or len(by_text) < _FEW else _mean(list(by_text.values()))
-    return Pairs(len(gaps), gained, lost, mcnemar(gained, lost) if binary else None, difference)
-
-
-def _text(sample: Sample) -> object:
-    """Return what samples share that are not independent: the document, or the text that they hide something in."""
-    return sample.metadata.get("document", sample.metadata.get("sample", (sample.id, sample.depth)))
+    few = 0 if alone or len(by_text) >= FEW else len(by_text)
+    difference = None if alone or few else _mean(list(by_text.values()))
+    return Pairs(len(gaps), gained, lost, mcnemar(gained, lost) if binary else None, difference, few)
 
 
 def _mean(groups: Sequence[Sequence[float]]) -> tuple[float, float, float]:

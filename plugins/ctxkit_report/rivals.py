@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctxkit.errors import CtxkitError
+from ctxkit_report.asked import UNLIKE, asked_alike
 from ctxkit_report.charts import points
 from ctxkit_report.collect import Run, collect
 from ctxkit_report.comparison import METRICS, Comparison, compare
@@ -105,6 +106,12 @@ def shared(found: Sequence[Rival]) -> list[tuple[str, str]]:
     return sorted(alike, key=lambda key: (known.index(key) if key in known else len(known), key))
 
 
+def alike(found: Sequence[Rival], task: str, length: int) -> bool:
+    """Return whether all of them were asked the same at a length."""
+    first, *others = (report for rival in found if (report := rival.report(task)))
+    return all(asked_alike(first, other, length) for other in others)
+
+
 def tables(found: Sequence[Rival]) -> tuple[Table, ...]:
     """Set what they share side by side, at every length that any of them measured."""
     return tuple(Table(title(*key), tuple(_lines(found, *key))) for key in shared(found))
@@ -182,7 +189,9 @@ def _lines(found: Sequence[Rival], task: str, metric: str) -> Iterable[Line]:
     for length in sorted({length for each in measured for length in each}):
         items = [each.get(length) for each in measured]
         cells = tuple(estimate(item) if item else None for item in items)
-        yield Line(tokens(length), cells, count_range([item.count for item in items if item]))
+        there = [rival for rival, item in zip(found, items, strict=True) if item]
+        unlike = "" if alike(there, task, length) else f" ({UNLIKE})"
+        yield Line(f"{tokens(length)}{unlike}", cells, count_range([item.count for item in items if item]))
 
 
 def _windows(found: Sequence[Rival]) -> tuple[Marker, ...]:
