@@ -463,6 +463,8 @@ def _finished(directory: RunDirectory, located: Located) -> bool:
         return False
     if not directory.holds(identity.plain(located.recipe), identity.components(located.recipe)):
         return False
+    if any(read_json(path).get("failures") for path in directory.path.glob("evals/*/*.json")):
+        return False  # what could not be measured is tried once more
     _say(f"{located.recipe.name} is finished; nothing was redone.")
     return True
 

@@ -12,6 +12,7 @@ from ctxkit import layers, reading
 from ctxkit.errors import CtxkitError, ExitCode, Fault, Origin, RecipeError
 from ctxkit.layers import Node
 from ctxkit.recipe import ModelSection, Section
+from ctxkit.rundir import read_json
 from ctxkit.spec import EvalSlot
 
 if TYPE_CHECKING:
@@ -75,18 +76,34 @@ def subject(target: str, stage: str | None) -> Subject:
         CtxkitError: with exit code 2, if a run has no such model.
     """
     folder = Path(target)
+    if (folder / "suite.yaml").is_file() and not (folder / "config.json").is_file():
+        raise _mistake(f"{target} holds what was measured, and no model", "name the model itself")
     if not (folder / "recipe.yaml").is_file():
         if stage is not None:
             raise _mistake(f"{target} is no run directory, so it has no stage {stage}", "leave --stage out")
         return Subject(target, layers.tree_of({"name_or_path": target, "dtype": "auto"}, TYPED))
     recipe = layers.read(folder / "recipe.yaml")
-    named = {str(item.child("name").plain()): item for item in recipe.value["stages"].value}
+    named = _stages(target, recipe)
     wanted = stage or _result(recipe, named)
     if wanted not in named:
         raise _mistake(f"{target} has no stage {wanted}", f"it has {', '.join(named)}")
     model = _trained_model(folder, wanted, recipe, named)
-    seed = named[wanted].nearest(("train", "seed"))
-    return Subject(target, model, named[wanted].child("evals"), seed[0].plain() if len(seed[1]) == 2 else 0, stage)
+    seed = read_json(folder / "run.json").get("seed")
+    return Subject(target, model, named[wanted].child("evals"), seed if isinstance(seed, int) else 0, stage)
+
+
+def _stages(target: str, recipe: Node) -> dict[str, Node]:
+    """Return the stages of a run by name.
+
+    Raises:
+        CtxkitError: the file is none that a run has written.
+    """
+    stages = recipe.child("stages")
+    items = stages.value if stages and isinstance(stages.value, list) else []
+    named = {str(name.plain()): item for item in items if (name := item.child("name")) is not None}
+    if not named or recipe.child("model") is None:
+        raise _mistake(f"{target} is no run directory: its recipe.yaml has no stages", "name a model, or a run")
+    return named
 
 
 def _result(recipe: Node, stages: dict[str, Node]) -> str:

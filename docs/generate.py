@@ -100,7 +100,9 @@ def evals_schema() -> dict[str, Any]:
     schema = TypeAdapter(EvalReport).json_schema()
     key = {"type": "string", "description": "Hash of the eval's options, the source of its components, and the seed."}
     about = "One eval on one model: `evals/NAME/INDEX-KIND.json` in the folder of a run or of `ctxkit eval`."
-    properties = {"key": key, **schema["properties"]}
+    attempt = {"type": "integer", "description": "How often it was measured to its end."}
+    texts = {"type": "array", "items": {"type": "string"}, "description": "What the texts it read are known by."}
+    properties = {"key": key, "attempt": attempt, "texts": texts, **schema["properties"]}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "eval", "description": about}
     return {**schema, **head, "properties": properties}
 

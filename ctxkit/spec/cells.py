@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ctxkit.errors import CtxkitError, StoppedError
+from ctxkit.errors import StoppedError
 
 Work: TypeAlias = Callable[[], Any]
 """Measure one cell; return plain JSON values."""
@@ -28,7 +28,7 @@ def outcome(work: Work) -> tuple[Any, str | None]:
         return work(), None
     except StoppedError:
         raise
-    except (CtxkitError, RuntimeError, IndexError, ValueError, MemoryError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other cells are worth having
         said = str(error).strip().splitlines()
         return None, f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
 

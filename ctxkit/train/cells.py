@@ -32,6 +32,8 @@ class SavedCells:
     """One file of lines for each process; it goes when the report is written."""
     reported: Callable[[], bool]
     """Whether the first process has written the report, so that nothing is left to do."""
+    attempt: int = 0
+    """How often the eval was measured to its end before: what failed then is tried once more."""
 
     def __call__(self, description: str, cells: Mapping[str, Work]) -> Cells:
         """Return what came of all cells, in the first process; a shared disk is all that connects the others with it.
@@ -60,7 +62,7 @@ class SavedCells:
                     continue
                 if self.reported():
                     return
-                _append(file, _line(description, name, cells[name]))
+                _append(file, {**_line(description, name, cells[name]), "attempt": self.attempt})
                 bar.advance()
 
     def _when_known(self, cells: Mapping[str, Work]) -> dict[str, dict[str, Any]]:
@@ -79,7 +81,8 @@ class SavedCells:
         for path in sorted(self.folder.glob("*.jsonl")):
             for line in path.read_bytes().split(b"\n")[:-1]:
                 item = json.loads(line)
-                found[item["cell"]] = item
+                if "found" in item or item["attempt"] == self.attempt:
+                    found[item["cell"]] = item
         return found
 
 

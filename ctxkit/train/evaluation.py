@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
+import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import transformers
 from accelerate import PartialState
@@ -21,7 +24,7 @@ from ctxkit.spec import Context, EvalReport
 from ctxkit.suites import Suite
 from ctxkit.train.adapter import with_adapter
 from ctxkit.train.deep import placed
-from ctxkit.train.evaluate import evaluate, on_device
+from ctxkit.train.evaluate import Wanted, eval_key, measure_all, on_device
 from ctxkit.train.head import with_head_bias
 from ctxkit.train.known import known_by
 from ctxkit.train.layout import whole_weights
@@ -52,12 +55,13 @@ def evaluate_suite(suite: Suite, host: Host, directory: RunDirectory, command: l
             return _measured(_Measured.of(suite, host), directory)
     measured = _Measured.of(suite, host)
     _check_free(directory)
-    with directory.locked(), stop.installed():
+    with directory.locked():
         try:
-            _claim(measured, directory, command)
-            reports = _measured(measured, directory)
+            with stop.installed():
+                _claim(measured, directory, command)
+                reports = _measured(measured, directory)
             _check_any(reports)
-        except CtxkitError as error:
+        except BaseException as error:
             _record_end(directory, error)
             raise
         directory.update(status="done", error=None, exit_code=int(ExitCode.DONE))
@@ -102,6 +106,15 @@ class _Measured:
                     options.check(context)
         return cls(suite, host, tokenizer, config, context, start_adapter(section, config, window))
 
+    @cached_property
+    def signature(self) -> str:
+        """A hash of all that decides on what the model says: weights, settings, adapter and tokenizer."""
+        section = self.suite.model
+        settings = section.model_dump(mode="json", exclude={"name_or_path", "adapter_name_or_path", "revision"})
+        parts = [known_by(section, self.config), settings, _tokenizer_hash(self.tokenizer)]
+        parts += [identity.adapter_hash(self.adapter.folder)] if self.adapter else []
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
     @property
     def window(self) -> int:
         """Tokens that the model can read, as its config says."""
@@ -132,7 +145,25 @@ def _tokenizer_of(model: ModelSection) -> str:
 
 
 def _measured(measured: _Measured, directory: RunDirectory) -> tuple[EvalReport, ...]:
-    return evaluate(MODEL, measured.suite.evals, directory, measured.load, measured.context)
+    """Measure what is wanted beside what other suites left in the directory."""
+    keys = [eval_key(options, measured.context, measured.signature) for options in measured.suite.evals]
+    places = _places(directory.path / "evals" / MODEL, keys)
+    wanted = [
+        Wanted.of(options, directory.evaluation(MODEL, places[key], options.kind), key)
+        for options, key in zip(measured.suite.evals, keys, strict=True)
+    ]
+    return measure_all(MODEL, wanted, measured.load, measured.context)
+
+
+def _places(folder: Path, keys: list[str]) -> dict[str, int]:
+    """Return the number of each report: the one it has, or the next that is free."""
+    there = {path: read_json(path).get("key") for path in folder.glob("*.json")}
+    places = {str(key): int(path.name.partition("-")[0]) for path, key in there.items() if key in keys}
+    free = max((int(path.name.partition("-")[0]) for path in there), default=-1) + 1
+    for key in keys:
+        if key not in places:
+            places[key], free = free, free + 1
+    return places
 
 
 def _check_free(directory: RunDirectory) -> None:
@@ -151,12 +182,12 @@ def _claim(measured: _Measured, directory: RunDirectory, command: list[str]) -> 
     """Write down what is measured.
 
     Raises:
-        ResumeError: the directory holds results of another model or seed.
+        ResumeError: the directory holds results of another model, its settings or seed.
     """
-    about = {"known_by": _identity(measured), "seed": measured.suite.seed}
+    about = {"known_by": measured.signature, "seed": measured.suite.seed}
     before = directory.status()
     if before and before["suite"] != about:
-        said = f"{directory.path} holds what was measured on another model or with another seed"
+        said = f"{directory.path} holds what was measured on another model, with other settings of it or another seed"
         raise ResumeError(said, "choose another folder with --output")
     plugins = {plugin.name: plugin.origin for plugin in measured.host.plugins if not plugin.fault}
     write_json(directory.path / "provenance.json", provenance.provenance(plugins, command))
@@ -179,12 +210,14 @@ def _name(model: ModelSection) -> str:
     return Path(model.adapter_name_or_path or str(model.name_or_path)).name
 
 
-def _identity(measured: _Measured) -> dict[str, Any]:
-    """Return what the model and its adapter are known by, as plain JSON values."""
-    known: dict[str, Any] = known_by(measured.suite.model, measured.config)
-    if measured.adapter is not None:
-        known["adapter"] = identity.adapter_hash(measured.adapter.folder)
-    return known
+def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a hash of the files that a tokenizer saves."""
+    digest = hashlib.sha256()
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        for file in sorted(path for path in Path(folder).iterdir() if path.is_file()):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _check_any(reports: tuple[EvalReport, ...]) -> None:
@@ -198,7 +231,11 @@ def _check_any(reports: tuple[EvalReport, ...]) -> None:
         raise CtxkitError(f"nothing could be measured: {why}", "the cells that failed are named above")
 
 
-def _record_end(directory: RunDirectory, error: CtxkitError) -> None:
+def _record_end(directory: RunDirectory, error: BaseException) -> None:
+    """Write into `run.json` how it ended, unless what is there is another's."""
     if "suite" in directory.status() and not isinstance(error, ResumeError):
-        status = error.exit_code.name.lower() if isinstance(error, StoppedError) else "failed"
-        directory.update(status=status, error=str(error), exit_code=int(error.exit_code))
+        directory.update(
+            status=error.exit_code.name.lower() if isinstance(error, StoppedError) else "failed",
+            error=str(error),
+            exit_code=int(error.exit_code if isinstance(error, CtxkitError) else ExitCode.FAILED),
+        )

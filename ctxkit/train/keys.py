@@ -42,13 +42,13 @@ def data_keys(data: DataSection, context: Context, tokenizer_folder: Path) -> Da
             tokenizer.hexdigest(),
             context.seed if _use_seed(source, *filters) else None,
             _described(source.model_copy(update={"weight": None, "max_tokens": None, "chunker": None})),
-            _fingerprints(source, context),
+            fingerprints(source, context),
             texts,
             data.keep_left_out,
         )
         for source in data.sources
     )
-    parts = [[_described(part), _fingerprints(part, context)] for part in (*data.filters, *data.chunkers)]
+    parts = [[_described(part), fingerprints(part, context)] for part in (*data.filters, *data.chunkers)]
     return DataKeys(_key(rows.FORMAT, stores, context.seed, data.model_dump(mode="json"), parts), stores)
 
 
@@ -63,7 +63,7 @@ def _use_seed(*options: Component) -> bool:
     return any(part.uses_seed() for part in parts if isinstance(part, SourceOptions | FilterOptions))
 
 
-def _fingerprints(options: Component, context: Context) -> list[str]:
+def fingerprints(options: Component, context: Context) -> list[str]:
     """Return the fingerprint of a source, and of those inside a component, such as a haystack or what may not leak."""
     return [_fingerprint(part, context) for part in used(options) if isinstance(part, SourceOptions)]
 

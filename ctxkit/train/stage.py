@@ -106,14 +106,14 @@ def run_stage(run: Run, stage: Stage) -> None:
     if launch.rank() == 0 and not finished.exists():
         event = StageFinished(directory.path, stage.name, directory.model(stage.name), reports)
         run.host.tell("ctxkit_stage_finished", event=event)
-        _track(run, stage, reports)
+        if stage.trains:
+            _track(run, stage, reports, read_json(directory.stage_record(stage.name))["steps"])
         finished.touch()
 
 
-def _track(run: Run, stage: Stage, reports: Sequence[EvalReport]) -> None:
-    """Hand what was measured to the trackers of a stage that trained."""
-    if stage.trains and stage.train.get("report_to", "none") not in ("none", []):
-        steps = read_json(run.directory.stage_record(stage.name))["steps"]
+def _track(run: Run, stage: Stage, reports: Sequence[EvalReport], steps: int) -> None:
+    """Hand what was measured to the trackers of a stage."""
+    if stage.train.get("report_to", "none") not in ("none", []):
         with own_layout():
             args = sft_config(run.located, stage, run.directory.stage(stage.name) / "checkpoints")
             log_reports(args, steps, reports)
@@ -147,8 +147,10 @@ def _measure_model(run: Run) -> None:
     """Measure the model that the recipe starts with, before any training, as the result will be."""
     stage, context = run.located.recipe.result_stage, run.context
     rope, weights = run.start.rope if run.start else None, run.located.recipe.weights(None)
-    evaluate(MODEL, stage.evals, run.directory, lambda: _measured(run, stage, weights, rope), context)
+    reports = evaluate(MODEL, stage.evals, run.directory, lambda: _measured(run, stage, weights, rope), context)
     if stage.evals and launch.rank() == 0:
+        if not run.directory.stage_record(MODEL).exists():
+            _track(run, stage, reports, steps=0)
         unscaled = {"rope": None, "length": rope.window if rope else context.original_max_position_embeddings}
         record = {"name": MODEL, "from": None, **unscaled, "steps": 0, "tokens": 0, "seconds": 0.0}
         write_json(run.directory.stage_record(MODEL), record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -47,19 +48,19 @@ def _beside_training(args: TrainingArguments) -> str:
 
 
 def _named(reports: Sequence[EvalReport]) -> Iterator[tuple[str, float]]:
-    """Yield each value by a name such as `eval_passkey_accuracy_4096`; the first of two reports of a kind has it."""
-    seen: set[str] = set()
+    """Yield each value by a name such as `eval_passkey_accuracy_4096`; a second eval of a kind is `passkey_2`."""
+    seen: Counter[str] = Counter()
     for report in reports:
+        seen[report.task] += 1
+        number = f"_{seen[report.task]}" if seen[report.task] > 1 else ""
         for item in report.measurements:
-            name = _name(report.task, item)
-            if name not in seen:
-                seen.add(name)
-                yield name, item.value
+            yield _name(report.task, number, item), item.value
 
 
-def _name(task: str, item: Measurement) -> str:
+def _name(task: str, number: str, item: Measurement) -> str:
     """Return the name of a value; `eval_` at the front is how transformers tells evals from training."""
-    parts = ["eval", item.metric] if item.metric.startswith(task) else ["eval", task, item.metric]
+    own = item.metric.removeprefix(task).removeprefix("_")
+    parts = ["eval", f"{task}{number}", *([own] if own else [])]
     parts += [str(item.length)] if item.length else []
     parts += [f"depth_{item.depth:g}"] if item.depth is not None else []
     parts += [f"from_{item.positions[0]}"] if item.positions else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from ctxkit.cli import main
 from ctxkit.errors import ExitCode
 from ctxkit.recipe import TokenizerTraining
 from ctxkit.train.tokenizer import byte_tokenizer
+from ctxkit_evals import perplexity
 
 pytestmark = pytest.mark.torch
 
@@ -73,18 +75,77 @@ def test_adapter_is_measured_around_its_model(folder: Path, capsys: pytest.Captu
 
 
 def test_typed_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is measured twice; other lengths are; another model is refused in the same folder."""
+    """Nothing is measured twice; other lengths come beside; another model, or other settings, are refused."""
     typed = ["eval", "model", "--suite", "suite.yaml", "--output", "out"]
     assert main(typed) == ExitCode.DONE
     assert "measuring perplexity" in capsys.readouterr().err
     assert main(typed) == ExitCode.DONE
     assert "measuring" not in capsys.readouterr().err
     assert main([*typed, "--length", "24"]) == ExitCode.DONE
-    assert {item[1] for item in measured(folder / "out")} == {24}
+    first, second = sorted((folder / "out/evals/model").glob("*.json"))
+    assert (first.name, second.name) == ("0-perplexity.json", "1-perplexity.json")
+    capsys.readouterr()
+    assert main([*typed, "--length", "24"]) == ExitCode.DONE
+    assert "measuring" not in capsys.readouterr().err
+    assert {item["length"] for item in json.loads(second.read_text())["measurements"]} == {24}
+    assert main([*typed, "--set", "model.dtype=bfloat16"]) == ExitCode.RESUME
     typed[1] = "merged"
     assert main(typed) == ExitCode.RESUME
     assert "another model" in capsys.readouterr().err
-    assert {item[1] for item in measured(folder / "out")} == {24}
+    assert sorted((folder / "out/evals/model").iterdir()) == [first, second]
+
+
+def test_what_failed_is_tried_once_more(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Typed again, the cells that failed are measured, and the others are not."""
+    asked: list[int] = []
+    losses = perplexity.sliding_losses
+
+    def scarce(model: Any, texts: Any, *others: Any) -> Any:
+        asked.append(len(others[0]))
+        if len(asked) == 2:
+            raise RuntimeError("out of memory")
+        return losses(model, texts, *others)
+
+    monkeypatch.setattr(perplexity, "sliding_losses", scarce)
+    typed = ["eval", "model", "--suite", "suite.yaml", "--output", "out"]
+    assert main(typed) == ExitCode.DONE
+    assert "not measured" in capsys.readouterr().err
+    assert {item[1] for item in measured(folder / "out")} == {16, 48}
+    assert main(typed) == ExitCode.DONE
+    assert {item[1] for item in measured(folder / "out")} == {16, 32, 48}
+    assert len(asked) == 4
+    assert main(typed) == ExitCode.DONE
+    assert len(asked) == 4
+    assert [path.suffix for path in (folder / "out/evals/model").iterdir()] == [".json"]
+
+
+def test_texts_that_changed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Figures of two texts are never taken for those of one."""
+    (folder / "held_out.txt").write_text("One text of a hundred letters and more, " * 4)
+    (folder / "suite.yaml").write_text(
+        "evals: [{kind: perplexity, source: {kind: files, paths: [held_out.txt]}, lengths: [32], windows: 2}]\n"
+    )
+    typed = ["eval", "model", "--suite", "suite.yaml", "--output", "out"]
+    assert main(typed) == ExitCode.DONE
+    (folder / "held_out.txt").write_text("Another text of more than a hundred letters, " * 4)
+    assert main(typed) == ExitCode.RESUME
+    said = capsys.readouterr().err
+    assert "changed since it was measured" in said
+    (folder / "out/evals/model/0-perplexity.json").unlink()
+    assert main(typed) == ExitCode.DONE
+
+
+def test_stopped_is_no_longer_running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run.json` says how it ended."""
+
+    def stop(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(perplexity, "sliding_losses", stop)
+    assert main(["eval", "model", "--suite", "suite.yaml", "--output", "out"]) == ExitCode.PREEMPTED
+    assert json.loads((folder / "out/run.json").read_text())["status"] == "preempted"
 
 
 def test_weights_that_are_not_finite(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

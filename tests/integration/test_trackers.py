@@ -87,6 +87,7 @@ def test_names_and_a_tracker_that_fails(capsys: pytest.CaptureFixture[str], tmp_
         "eval_passkey_accuracy_64_depth_0.5": 0.25,
         "eval_passkey_from_16": 0.125,
     }
+    expected |= {name.replace("passkey", "passkey_2"): value for name, value in expected.items()}
     assert [(7, expected)] == LOGGED
     assert "Broken did not take the evals: no network" in capsys.readouterr().err
     log_reports(arguments, 7, ())

@@ -46,6 +46,8 @@ def test_a_cell_that_fails_costs_no_other() -> None:
     cells = Context().cells("task", {"a": lambda: 1, "b": _fails, "c": lambda: [2]})
     assert cells.found == {"a": 1, "c": [2]}
     assert cells.failed == {"b": "DataError: no room"}
+    unforeseen = Context().cells("task", {"a": lambda: {}["key"], "b": lambda: 1})
+    assert (unforeseen.found, unforeseen.failed) == ({"b": 1}, {"a": "KeyError: 'key'"})
 
     def stopped() -> None:
         raise StoppedError("stop")

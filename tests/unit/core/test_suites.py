@@ -61,9 +61,10 @@ def test_of_a_run(registry: Registry, tmp_path: Path) -> None:
     evals = [{"kind": "perplexity", "source": {"kind": "repeats", "documents": 4, "length": 100}, "lengths": [64]}]
     (tmp_path / "recipe.yaml").write_text(
         "name: r\nresult: null\nmodel: {name_or_path: base/model, dtype: float32, revision: null}\n"
-        f"stages: [{{name: full, adapter: null, evals: {evals}, train: {{seed: 3}}}},\n"
+        f"stages: [{{name: full, adapter: null, evals: {evals}, train: {{seed: 9}}}},\n"
         "         {name: lora, adapter: {r: 4}, evals: [], train: {}}]\n"
     )
+    (tmp_path / "run.json").write_text('{"seed": 3}')
     for stage in ("full", "lora"):
         (tmp_path / "stages" / stage / "model").mkdir(parents=True)
     full = read(subject(str(tmp_path), "full"), Typed(), registry)
@@ -128,8 +129,21 @@ def test_mistakes(typed: Typed, said: str, suite_file: str, registry: Registry, 
     assert caught.value.exit_code == ExitCode.RECIPE
 
 
-def test_stage_of_what_is_no_run() -> None:
-    """Only a run has stages."""
+@pytest.mark.parametrize(
+    "recipe", ["a: 1\n", "stages: {a: b}\nmodel: {}\n", "stages: [{}]\nmodel: {}\n", "stages: [{name: a}]\n"]
+)
+def test_folder_with_another_recipe(recipe: str, tmp_path: Path) -> None:
+    """It is no run."""
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    with pytest.raises(CtxkitError, match="no run directory"):
+        subject(str(tmp_path), None)
+
+
+def test_stage_of_what_is_no_run(tmp_path: Path) -> None:
+    """Only a run has stages, and results are no model."""
+    (tmp_path / "suite.yaml").write_text("")
+    with pytest.raises(CtxkitError, match="no model"):
+        subject(str(tmp_path), None)
     with pytest.raises(CtxkitError, match="no run directory"):
         subject("org/name", "yarn")
     assert isinstance(subject("org/name", None), Subject)
