@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctxkit.spec import EvalReport, Measurement, Sample
-from ctxkit_evals.intervals import bootstrap_perplexity
+from ctxkit_evals.intervals import bootstrap_perplexity, described
 from ctxkit_evals.likelihood import begin_ids, beyond_window, check_finite, token_losses
 from ctxkit_evals.longppl_judge import Judge, KeyRule
-from ctxkit_evals.perplexity_texts import Part, Stretch, long_documents, parts, stretches
+from ctxkit_evals.perplexity_texts import Part, Stretch, all_asked, asked, long_documents, parts, stretches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -56,7 +56,7 @@ class LongPpl:
         """Return `longppl` and `perplexity` for each length."""
         judge = Judge(self.rule, self.evaluator, model, tokenizer)
         begin = begin_ids(tokenizer)
-        planned = list(self._parts(self.chosen(tokenizer)))
+        planned = list(self._parts(texts := self.chosen(tokenizer)))
         works = {part.name: partial(_measured, part, model, begin, judge) for part in planned}
         cells = self.cells("longppl", works)
         found = {
@@ -69,7 +69,13 @@ class LongPpl:
         }
         metadata: dict[str, str | int | float] = {
             "seed": self.seed,
-            "interval": "bootstrap 95 % over documents",
+            "interval": described(documents := len({text.document_id for text in texts})),
+            "documents": documents,
+            "texts": all_asked(
+                self._asked(text.cut(0, length - len(begin)), length, begin)
+                for length in self.lengths
+                for text in texts
+            ),
             "sample_score": "mean nats a key token",
             "evaluator": self.evaluator or "the measured model itself",
             "short_context": self.rule.short,
@@ -83,7 +89,7 @@ class LongPpl:
         return EvalReport(
             "longppl",
             tuple(item for length, texts in found.items() for item in self._measurements(length, texts)),
-            tuple(_sample(length, item) for length, texts in found.items() for item in _keyed(texts)),
+            tuple(self._sample(length, item, begin) for length, texts in found.items() for item in _keyed(texts)),
             metadata,
             {**cells.failed, **none},
         )
@@ -116,6 +122,20 @@ class LongPpl:
         interval = bootstrap_perplexity(sums, counts, [item.text.document_id for item in texts], self.seed)
         return Measurement(metric, length, float(np.exp(sum(sums) / sum(counts))), *interval, len(texts))
 
+    def _sample(self, length: int, item: Found, begin: Sequence[int]) -> Sample:
+        metadata: dict[str, str | int | float] = {
+            "document": item.text.document_id,
+            "end": item.text.end,
+            "key_tokens": item.keys,
+        }
+        name = f"{item.text.id}:{self._asked(item.text, length, begin)}"
+        return Sample(name, length, item.key / item.keys, metadata=metadata)
+
+    def _asked(self, text: Stretch, length: int, begin: Sequence[int]) -> str:
+        """Return what is asked of a text, without the key tokens: those are an outcome of the evaluator."""
+        rule = self.rule
+        return asked([*begin, *text.ids], length, rule.stride, rule.short, rule.alpha, rule.beta, self.evaluator)
+
 
 NO_KEYS = "no key tokens: the evaluator finds no token much likelier with the whole text than with its end"
 
@@ -139,12 +159,3 @@ def _keyed(texts: Sequence[Found]) -> list[Found]:
 
 def _share(length: int, texts: Sequence[Found]) -> str:
     return f"{sum(item.keys for item in texts)} of {sum(item.tokens for item in texts)} at {length}"
-
-
-def _sample(length: int, item: Found) -> Sample:
-    metadata: dict[str, str | int | float] = {
-        "document": item.text.document_id,
-        "end": item.text.end,
-        "key_tokens": item.keys,
-    }
-    return Sample(item.text.id, length, item.key / item.keys, metadata=metadata)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from ctxkit.spec import Cells, Document, EvalReport, Measurement, Sample
-from ctxkit_evals.intervals import bootstrap_perplexity
+from ctxkit_evals.intervals import bootstrap_perplexity, described
 from ctxkit_evals.likelihood import begin_ids, beyond_window, check_finite, token_losses
 from ctxkit_evals.perplexity_texts import (
     Part,
     Stretch,
     Window,
+    all_asked,
+    asked,
     buckets,
     long_documents,
     parts,
@@ -68,11 +70,12 @@ class Perplexity:
             named = [text for part in measured for text in part.texts]
             sums = np.array([row for part in measured for row in cells.found[part.name]])
             measurements += self._measured(length, named, sums) if named else ()
-            samples += self._samples(length, named, sums)
+            samples += self._samples(length, named, sums, begin)
         metadata: dict[str, str | int | float] = {
             "seed": self.seed,
-            "interval": "bootstrap 95 % over documents",
-            "documents": len({text.document_id for text in texts}),
+            "interval": described(documents := len({text.document_id for text in texts})),
+            "documents": documents,
+            "texts": all_asked(self._asked(text, length, begin) for length in self.lengths for text in texts),
             "sample_score": "mean nats a token",
             "stride": ", ".join(f"{stride_at(length, self.stride)} at {length}" for length in self.lengths),
             "bos": "yes" if begin else "no",
@@ -125,10 +128,16 @@ class Perplexity:
             positions = (first, end) if metric == "perplexity_by_position" else None
             yield Measurement(metric, length, value, *interval, len(texts), positions=positions)
 
-    def _samples(self, length: int, texts: Sequence[Stretch], sums: NDArray[np.float64]) -> Iterator[Sample]:
+    def _samples(
+        self, length: int, texts: Sequence[Stretch], sums: NDArray[np.float64], begin: Sequence[int]
+    ) -> Iterator[Sample]:
         for text, row in zip(texts, sums, strict=True):
             score = float(row[0]) / (self._longest - 1)
-            yield Sample(text.id, length, score, metadata={"document": text.document_id, "end": text.end})
+            name = f"{text.id}:{self._asked(text, length, begin)}"
+            yield Sample(name, length, score, metadata={"document": text.document_id, "end": text.end})
+
+    def _asked(self, text: Stretch, length: int, begin: Sequence[int]) -> str:
+        return asked([*begin, *text.ids], length, stride_at(length, self.stride))
 
 
 def sliding_losses(

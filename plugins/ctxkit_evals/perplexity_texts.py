@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -73,6 +74,19 @@ class Part:
         """The name of the cell, for a person too."""
         last = self.first + len(self.texts) - 1
         return f"{self.length} tokens, " + (f"texts {self.first} to {last}" if last > self.first else f"text {last}")
+
+
+def asked(ids: Iterable[int], *how: float | str | bool | None) -> str:
+    """Return what names a measurement: the same for the same tokens in the order of `ids`, measured the same way.
+
+    `how` is all that changes what is measured, such as length and stride; where the tokens come from is not part of it.
+    """
+    return hashlib.sha256(repr((how, list(ids))).encode()).hexdigest()[:16]
+
+
+def all_asked(names: Iterable[str]) -> str:
+    """Return one name for many of `asked`."""
+    return hashlib.sha256("".join(names).encode()).hexdigest()[:16]
 
 
 def stretches(found: Sequence[Stretch], tokens: int, count: int, seed: int) -> list[Stretch]:

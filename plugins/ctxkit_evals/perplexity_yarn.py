@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctxkit.spec import Cells, Document, EvalReport, Measurement, Sample
-from ctxkit_evals.intervals import bootstrap_perplexity
+from ctxkit_evals.intervals import bootstrap_perplexity, described
 from ctxkit_evals.likelihood import beyond_window, check_finite, token_losses
-from ctxkit_evals.perplexity_texts import Part, Stretch, Window, long_documents
+from ctxkit_evals.perplexity_texts import Part, Stretch, Window, all_asked, asked, long_documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -53,8 +53,9 @@ class YarnPerplexity:
                 found.setdefault(part.length, []).append((part.texts[0], cells.found[part.name]))
         metadata: dict[str, str | int | float] = {
             "seed": self.seed,
-            "interval": "bootstrap 95 % over documents",
+            "interval": described(len(texts)),
             "documents": len(texts),
+            "texts": all_asked(self._asked(text, length, begin) for length in self.lengths for text in texts),
             "sample_score": "mean of window means, nats a token",
             "reference": f"YaRN's script, {'truncated' if self.truncate else f'sliding_window {self.stride}'}",
             "bos": "yes" if begin else "no",
@@ -62,7 +63,12 @@ class YarnPerplexity:
         }
         measurements = tuple(self._measured(length, pairs) for length, pairs in found.items())
         samples = tuple(
-            Sample(text.id, length, float(np.mean(means)), metadata={"document": text.document_id})
+            Sample(
+                f"{text.id}:{self._asked(text, length, begin)}",
+                length,
+                float(np.mean(means)),
+                metadata={"document": text.document_id},
+            )
             for length, pairs in found.items()
             for text, means in pairs
         )
@@ -87,6 +93,9 @@ class YarnPerplexity:
             check_finite(losses, f"the window at {window.start} of {text.document_id}")
             means.append(float(losses.mean()))
         return means
+
+    def _asked(self, text: Stretch, length: int, begin: Sequence[int]) -> str:
+        return asked([*begin, *text.ids], length, "truncated" if self.truncate else self.stride, "YaRN")
 
     def _measured(self, length: int, pairs: Sequence[tuple[Stretch, list[float]]]) -> Measurement:
         sums, counts = ([fold(means) for _, means in pairs] for fold in (sum, len))

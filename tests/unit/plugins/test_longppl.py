@@ -116,6 +116,10 @@ class Recall:
     def eval(self) -> None:
         """Stay as it is."""
 
+    def named_modules(self) -> list[Any]:
+        """Return nothing: it has no table of positions."""
+        return []
+
     def get_decoder(self) -> Any:
         """Return what passes the tokens on."""
         return self.decoder
@@ -158,6 +162,30 @@ def test_equals_values_by_hand() -> None:
     total = 2 * RECALLED + 2 * wrong + (len(text) - 1 - 4) * unknown
     assert found["perplexity"] == pytest.approx(math.exp(total / (len(text) - 1)), rel=1e-6)
     assert [sample.score for sample in report.samples] == pytest.approx([RECALLED])
+
+
+def test_samples_are_named_by_what_was_asked() -> None:
+    """Another rule, evaluator or text has another name; another measured model has not."""
+    rule = KeyRule(32, 10, 0.3, 6.0)
+
+    def names(what: LongPpl, seed: int = 0) -> tuple[list[str], Any]:
+        report = run(what, llama(seed, 258), bytes_tokenizer())
+        assert report.metadata["documents"] == 1
+        assert report.metadata["interval"] == "bootstrap 95 % over the texts of 1 document: too few to be trusted"
+        return [sample.id for sample in report.samples], report.metadata["texts"]
+
+    once = names(measure(rule, 128))
+    assert len(once[0]) == 1
+    assert names(measure(rule, 128), seed=1) == once
+    for other in (
+        measure(KeyRule(32, 12, 0.3, 6.0), 128),
+        measure(KeyRule(32, 10, 0.2, 6.0), 128),
+        measure(rule, 120),
+        measure(rule, 128, texts=(TEXT.replace("e", "a"),)),
+    ):
+        found = names(other)
+        assert found[0] != once[0]
+        assert found[1] != once[1]
 
 
 def test_key_tokens_weigh_the_same_in_all_texts() -> None:

@@ -11,7 +11,7 @@ import pytest
 from ctxkit.errors import CtxkitError, DataError
 from ctxkit.spec import Context, Document, EvalReport
 from ctxkit_evals import likelihood
-from ctxkit_evals.intervals import bootstrap_perplexity
+from ctxkit_evals.intervals import FEW, bootstrap_perplexity, described
 from ctxkit_evals.perplexity import Perplexity
 from ctxkit_evals.perplexity_options import PerplexityOptions
 from ctxkit_evals.perplexity_texts import buckets, parts, stride_at, windows
@@ -419,6 +419,50 @@ def test_one_document_has_the_interval_of_its_texts() -> None:
     """With a single document the texts are drawn; those with more tokens weigh more."""
     low, high = bootstrap_perplexity([10.0, 90.0], [10, 30], ["a", "a"], 0)
     assert (low, high) == pytest.approx((math.e, math.exp(3)))
+
+
+def test_few_documents_are_said(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    """The metadata do not present an interval over fewer than five documents as one to be trusted."""
+    assert (
+        run(measure(texts=4), model, tokenizer).metadata["interval"].endswith("over 4 documents: too few to be trusted")
+    )
+    assert run(measure(texts=FEW), model, tokenizer).metadata["interval"] == "bootstrap 95 % over documents"
+    assert described(1) == "bootstrap 95 % over the texts of 1 document: too few to be trusted"
+
+
+def ids_and_texts(what: Any, model: Any, tokenizer: Any) -> tuple[set[str], Any]:
+    """Return the names of the samples of a report, and that of all texts."""
+    report = run(what, model, tokenizer)
+    return {sample.id for sample in report.samples}, report.metadata["texts"]
+
+
+def yarn(**changes: Any) -> YarnPerplexity:
+    """Return an eval by YaRN's script over short texts."""
+    chosen = {
+        "documents": TEXT, "lengths": (16, 64), "texts": 4, "stride": 4, "batch_size": 3, "seed": 0,
+        "cells": Context().cells, "truncate": False,
+    }  # fmt: skip
+    return YarnPerplexity(**{**chosen, **changes})
+
+
+@pytest.mark.parametrize("kind", [measure, yarn])
+def test_samples_are_named_by_what_was_asked(
+    kind: Any, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Two reports share names only where tokens, length and stride are the same, whatever the model."""
+    from transformers import AutoModelForCausalLM
+
+    once = ids_and_texts(kind(), model, tokenizer)
+    assert len(once[0]) == 8
+    other = AutoModelForCausalLM.from_config(model.config).eval()
+    assert ids_and_texts(kind(), other, tokenizer) == once
+    edited = [Document(document.text.replace("quick", "quiet"), id=document.id) for document in TEXT]
+    for change in ({"stride": 2}, {"documents": edited}, {"lengths": (32, 64), "stride": 3}):
+        ids, texts = ids_and_texts(kind(**change), model, tokenizer)
+        assert not ids & once[0]
+        assert texts != once[1]
+    moved = [Document(document.text, id=f"elsewhere/{document.id}") for document in TEXT]
+    assert ids_and_texts(kind(documents=moved), model, tokenizer)[1] == once[1]
 
 
 @pytest.mark.parametrize("reference", [None, "yarn", "yarn_truncate"])
