@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxkit_report.collect import Run, collect
-from ctxkit_report.comparison import METRICS, compare
+from ctxkit_report.comparison import Comparison, compare
 from ctxkit_report.headline import headline
 from ctxkit_report.notation import NONE, estimate, plain, tokens
 from ctxkit_report.publish import fill, publish
@@ -56,7 +56,7 @@ def card(run: Run, model_dir: Path) -> str:
         comparison=comparison,
         columns=[_cell(f"{column.title}: {column.stage}") for column in comparison.columns],
         blocks=comparison.blocks(),
-        others=list(_others(run)),
+        others=list(_others(comparison)),
         base=base if beside else None,
         adapter=adapter,
         rope=[(key, str(value)) for key, value in leaves(config.get("rope_parameters") or {}).items()],
@@ -126,14 +126,15 @@ def _results(run: Run) -> Iterator[EvalResult]:
     from huggingface_hub import EvalResult
 
     for item, found in _measured(run):
-        task = label(item.report.task)
+        task, twin = label(item.report.task), run.twin(item)
+        where = [f"{found.length} tokens"] if found.length else []
         yield EvalResult(
             task_type="text-generation",
             dataset_type=task,
-            dataset_name=task,
-            dataset_config=f"{found.length} tokens" if found.length else None,
+            dataset_name=label(run.named(item)),
+            dataset_config=", ".join([*where, twin] if twin else where) or None,
             metric_type=found.metric,
-            metric_name=f"{found.metric} at {found.length} tokens" if found.length else found.metric,
+            metric_name=" at ".join([found.metric, *where]) + (f" ({twin})" if twin else ""),
             metric_value=found.value,
             metric_args={"low": found.low, "high": found.high, "n": found.count},
         )
@@ -149,14 +150,14 @@ def _measured(run: Run) -> Iterator[tuple[StageEval, Measurement]]:
             )
 
 
-def _others(run: Run) -> Iterator[tuple[str, ...]]:
+def _others(comparison: Comparison) -> Iterator[tuple[str, ...]]:
     """Return what the comparison does not hold: eval, metric, length, value, interval, samples."""
-    known = {(metric.task, metric.name) for metric in METRICS}
+    run = comparison.run
     for item, found in _measured(run):
-        if (item.report.task, found.metric) not in known:
+        if not comparison.holds(item, found.metric):
             written = estimate(found)
             said = (
-                item.report.task,
+                run.named(item),
                 found.metric,
                 tokens(found.length),
                 written.value,

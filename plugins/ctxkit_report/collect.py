@@ -31,6 +31,8 @@ class Stage:
     steps: int | None = None
     tokens: int | None = None
     seconds: float | None = None
+    flops: float | None = None
+    """Floating-point operations, as transformers estimates them."""
     data: str = ""
     """The key of the data it trained on."""
     curriculum: Mapping[str, Any] | None = None
@@ -96,6 +98,15 @@ class Run:
         """Return the first report of a task on a stage: the one that tables and figures compare."""
         return next((item.report for item in self.evals if item.stage == stage and item.report.task == task), None)
 
+    def twin(self, item: StageEval) -> str:
+        """Return `eval 2`, by its place in the recipe, where the run has several evals of one kind; else nothing."""
+        several = len({each.number for each in self.evals if each.report.task == item.report.task}) > 1
+        return f"eval {item.number + 1}" if several else ""
+
+    def named(self, item: StageEval) -> str:
+        """Return the task of an eval, with its place where there are several of one kind: `needle, eval 2`."""
+        return ", ".join(filter(None, (item.report.task, self.twin(item))))
+
 
 def collect(run_dir: Path) -> Run:
     """Read everything that is there; what is absent is left empty, what is broken is named in `problems`."""
@@ -152,6 +163,7 @@ def _stage(item: Mapping[str, Any]) -> Stage:
         steps=whole(item.get("steps")),
         tokens=whole(item.get("tokens")),
         seconds=real(item.get("seconds")),
+        flops=real(item.get("total_flos")),
         data=text(item.get("data")),
         curriculum=curriculum if isinstance(curriculum, dict) else None,
     )

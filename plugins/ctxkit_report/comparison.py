@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ctxkit.spec import Measurement
-    from ctxkit_report.collect import Run, Stage
+    from ctxkit_report.collect import Run, Stage, StageEval
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,12 @@ class Comparison:
         found = report.measurements if report else ()
         whole = (item for item in found if item.depth is None and item.positions is None)
         return {item.length: item for item in whole if item.metric == metric.name}
+
+    def holds(self, item: StageEval, metric: str) -> bool:
+        """Return whether the comparison shows a metric of an eval: of a compared stage, its first of a task."""
+        known = any((each.task, each.name) == (item.report.task, metric) for each in METRICS)
+        first = self.role(item.stage) is not None and self.run.report(item.stage, item.report.task) is item.report
+        return known and first
 
     def note(self, length: int) -> str:
         """Say whether a length is one of the two windows, or more than the model was made for."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctxkit_report.asked import UNLIKE, apart, asked_alike
-from ctxkit_report.comparison import METRICS, PASSKEY, TAIL, WHOLE, Comparison, Metric
+from ctxkit_report.comparison import PASSKEY, TAIL, WHOLE, Comparison, Metric
 from ctxkit_report.notation import SPACE, TIMES, count_range, estimate, number, overlap
 from ctxkit_report.paired import Pairs, pairs
 from ctxkit_report.recipes import read_recipe
@@ -238,9 +238,11 @@ def _nothing(comparison: Comparison) -> str:
     run = comparison.run
     if run.result is None:
         return "No result yet: the run does not name a result stage"
-    other = sorted({item.report.task for item in run.evals if item.stage == run.result} - {m.task for m in METRICS})
-    if other:
+    evals = [item.report for item in run.evals if item.stage == run.result]
+    if other := sorted({report.task for report in evals if report.measurements}):
         return f"The result stage {run.result} was measured with {', '.join(other)}; see below"
+    if evals:
+        return f"Nothing could be measured of the result stage {run.result}; see below"
     trained = _progress(run)
     if run.status == "done":
         return f"Trained and saved; the recipe has no evals for the result stage {run.result}"

@@ -113,6 +113,11 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.3g} s".replace(" ", SPACE)
 
 
+def flops(count: float | None) -> str:
+    """Write floating-point operations with two digits: `2.1e15`; a dash for none."""
+    return f"{count:.1e}".replace("e+", "e") if count and math.isfinite(count) else NONE
+
+
 def rope(setting: Mapping[str, Any] | None) -> str:
     """Write a RoPE setting in one line: `yarn, factor 4, window 512`."""
     if setting is None:

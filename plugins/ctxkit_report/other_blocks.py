@@ -1,10 +1,10 @@
-"""What a terminal shows of the evals beside perplexity and passkey: a few metrics of each, by length."""
+"""What a terminal shows of the evals beside those that are compared: a few metrics of each, by length."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ctxkit_report.comparison import METRICS, Block, Row
+from ctxkit_report.comparison import Block, Row
 from ctxkit_report.notation import count_range, estimate
 
 if TYPE_CHECKING:
@@ -20,18 +20,17 @@ MOST = 3
 
 def other_blocks(comparison: Comparison) -> Iterator[Block]:
     """Yield a block for each of the first metrics of every other eval, over all depths."""
-    known = {metric.task for metric in METRICS}
-    others = [item for item in comparison.run.evals if item.report.task not in known and comparison.role(item.stage)]
+    others = [item for item in comparison.run.evals if comparison.role(item.stage)]
     for place in dict.fromkeys((item.number, item.report.task) for item in others):
         found = [item for item in others if (item.number, item.report.task) == place]
-        twice = len({item.number for item in others if item.report.task == place[1]}) > 1
-        name = f"{place[1]}, eval {place[0] + 1}" if twice else place[1]
-        for metric in _metrics(found)[:MOST]:
+        name = comparison.run.named(found[0])
+        for metric in _metrics(comparison, found)[:MOST]:
             yield Block(f"{name}: {metric}", tuple(_rows(comparison, found, metric)))
 
 
-def _metrics(found: Sequence[StageEval]) -> list[str]:
-    return list(dict.fromkeys(item.metric for each in found for item in _pooled(each)))
+def _metrics(comparison: Comparison, found: Sequence[StageEval]) -> list[str]:
+    measured = ((each, item.metric) for each in found for item in _pooled(each))
+    return list(dict.fromkeys(metric for each, metric in measured if not comparison.holds(each, metric)))
 
 
 def _pooled(item: StageEval) -> Iterator[Measurement]:

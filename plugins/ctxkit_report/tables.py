@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ctxkit_report.comparison import METRICS, PASSKEY, Comparison
-from ctxkit_report.notation import NONE, SPACE, Estimate, count_range, duration, estimate, number, rope, tokens
+from ctxkit_report.comparison import PASSKEY, Comparison
+from ctxkit_report.notation import NONE, SPACE, Estimate, count_range, duration, estimate, flops, number, rope, tokens
 
 if TYPE_CHECKING:
     from ctxkit.spec import Measurement
-    from ctxkit_report.collect import Run, StageEval
+    from ctxkit_report.collect import Run
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class TrainingRow:
     steps: str
     tokens: str
     seconds: str
+    flops: str
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ def training_rows(comparison: Comparison) -> tuple[TrainingRow, ...]:
             number(stage.steps),
             number(stage.tokens),
             duration(stage.seconds),
+            flops(stage.flops),
         )
         for stage in comparison.run.stages
     )
@@ -70,19 +71,15 @@ def training_rows(comparison: Comparison) -> tuple[TrainingRow, ...]:
 
 def other_evals(comparison: Comparison) -> tuple[EvalTable, ...]:
     """Gather every measurement that the comparison, the heatmaps and the charts by position do not show."""
-    groups: dict[tuple[str, int], list[tuple[str, Measurement]]] = {}
+    groups: dict[tuple[str, int, str], list[tuple[str, Measurement]]] = {}
     for item in comparison.run.evals:
-        known = _shown(comparison, item)
-        left = (each for each in item.report.measurements if each.metric not in known and each.positions is None)
+        measured = (each for each in item.report.measurements if each.positions is None)
+        left = (each for each in measured if not comparison.holds(item, each.metric))
         deep = PASSKEY.name if comparison.role(item.stage) else None  # in the heatmaps
         rest = [(item.stage, each) for each in left if each.depth is None or each.metric != deep]
         if rest:
-            groups.setdefault((item.report.task, item.number), []).extend(rest)
-    several = {task for task, count in Counter(task for task, _ in groups).items() if count > 1}
-    return tuple(
-        _eval_table(f"{task}, eval {number + 1}" if task in several else task, found)
-        for (task, number), found in sorted(groups.items())
-    )
+            groups.setdefault((item.report.task, item.number, comparison.run.named(item)), []).extend(rest)
+    return tuple(_eval_table(name, found) for (_, _, name), found in sorted(groups.items()))
 
 
 def failures(run: Run) -> tuple[tuple[str, str], ...]:
@@ -122,12 +119,6 @@ def _role(comparison: Comparison, stage: str) -> str:
     """Name the part a stage plays, unless its name says so already."""
     role = comparison.role(stage) or ""
     return "" if role == stage else role
-
-
-def _shown(comparison: Comparison, item: StageEval) -> set[str]:
-    """Name the metrics of a report that stand in the comparison: of a compared stage, its first of a task."""
-    compared = comparison.role(item.stage) and comparison.run.report(item.stage, item.report.task) is item.report
-    return {metric.name for metric in METRICS if metric.task == item.report.task} if compared else set()
 
 
 def _eval_table(task: str, found: list[tuple[str, Measurement]]) -> EvalTable:

@@ -81,6 +81,23 @@ def test_the_card_says_what_was_measured_and_how_to_load_it(tmp_path: Path) -> N
     assert "Model Card for Model ID" not in text
 
 
+def test_two_evals_of_one_kind_are_told_apart(tmp_path: Path) -> None:
+    """In the table, which has the second alone beside the comparison, and in what the hub reads."""
+    model_dir = put(tmp_path)
+    put_report(tmp_path, "yarn", passkey(*answered(512, "1110")), 2)
+    card = ModelCard.load(write_card(tmp_path, model_dir))
+    rows = [line for line in card.text.splitlines() if line.startswith("| passkey")]
+    assert rows == [r"| passkey, eval 3 | accuracy | 512 | 75 % | \[65, 85\] | 4 |"]
+    results: list[EvalResult] = card.data.eval_results
+    said = {
+        each.metric_name: (each.dataset_name, each.metric_value) for each in results if "passkey" in each.dataset_type
+    }
+    assert said == {
+        "accuracy at 512 tokens (eval 1)": ("passkey, eval 1", 0.9),
+        "accuracy at 512 tokens (eval 3)": ("passkey, eval 3", 0.75),
+    }
+
+
 def test_an_adapter_is_loaded_beside_its_model(tmp_path: Path) -> None:
     """With the config that has the scaling."""
     model_dir = put(tmp_path)
