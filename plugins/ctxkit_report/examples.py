@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctxkit_report.notation import NONE, SPACE, number
+from ctxkit_report.paired import task_of
 from ctxkit_report.visible import visible
 
 if TYPE_CHECKING:
@@ -64,19 +65,34 @@ def _prompts(comparison: Comparison, task: str) -> Iterator[Prompt]:
         if (found := run.report(column.stage, task))
     ]
     for sample in _chosen(report) if report else ():
-        where = f"{sample.length:,} tokens"
-        where += f", depth {100 * sample.depth:.3g}{SPACE}%" if sample.depth is not None else ""
         answers = tuple(_answer(name, own) for name, found in models if (own := _same(found, sample)))
-        yield Prompt(where, _cut(sample.input, front=False), _cut(sample.target), answers)
+        yield Prompt(_place(sample), _cut(sample.input, front=False), _cut(sample.target), answers)
+
+
+def _place(sample: Sample) -> str:
+    """Return the task within an eval of many, the length and the depth, of what a sample has."""
+    length = f"{sample.length:,} tokens" if sample.length else ""
+    depth = f"depth {100 * sample.depth:.3g}{SPACE}%" if sample.depth is not None else ""
+    return visible(", ".join(filter(None, (task_of(sample), length, depth))))
 
 
 def _chosen(report: EvalReport) -> Iterator[Sample]:
-    """Return the worst and the best of each length, in the order in which they were asked."""
-    shown = [sample for sample in report.samples if sample.output or sample.input]
-    for length in sorted({sample.length for sample in shown}):
-        ordered = sorted((sample for sample in shown if sample.length == length), key=lambda sample: sample.score)
-        yield from (sample for sample in ordered[:_WRONG] if sample.score < 1)
-        yield from (sample for sample in ordered[-_RIGHT:] if sample.score >= 1)
+    """Return the worst and the best of each length; of an eval of many tasks those of each at the longest length."""
+    groups: dict[tuple[int, str], list[Sample]] = {}
+    for sample in report.samples:
+        if sample.output or sample.input:
+            groups.setdefault((sample.length, task_of(sample)), []).append(sample)
+    many = len({task for _, task in groups}) > 1
+    longest = {task: max(length for length, each in groups if each == task) for _, task in groups}
+    for (length, task), shown in sorted(groups.items(), key=lambda group: group[0]):
+        if not many or length == longest[task]:
+            yield from _worst_and_best(shown)
+
+
+def _worst_and_best(samples: Sequence[Sample]) -> Iterator[Sample]:
+    ordered = sorted(samples, key=lambda sample: sample.score)
+    yield from (sample for sample in ordered[:_WRONG] if sample.score < 1)
+    yield from (sample for sample in ordered[-_RIGHT:] if sample.score >= 1)
 
 
 def _same(report: EvalReport, sample: Sample) -> Sample | None:

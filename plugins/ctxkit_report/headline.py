@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING
 from ctxkit_report.asked import UNLIKE, apart, asked_alike
 from ctxkit_report.comparison import PASSKEY, TAIL, WHOLE, Comparison, Metric
 from ctxkit_report.notation import SPACE, TIMES, count_range, estimate, number, overlap
-from ctxkit_report.paired import Pairs, pairs
+from ctxkit_report.paired import Pairs, named_pairs, pairs
 from ctxkit_report.recipes import read_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ctxkit.spec import EvalReport, Measurement
     from ctxkit_report.collect import Run
 
 _UNTOUCHED = "model"
 """The name of the model that a recipe starts with."""
+_UNCHANGED = "are unchanged within noise"
+_MOST = 3
+"""Short tasks that are named of those that changed; the table of the page has all."""
 _STATUS = {
     "running": "The run is still going",
     "failed": "The run failed",
@@ -207,10 +210,22 @@ def _short_tasks(comparison: Comparison) -> Iterator[str]:
     """Say what became of tasks without a context length, such as those of lm-evaluation-harness."""
     run, before = comparison.run, comparison.stage("before")
     for task in dict.fromkeys(item.report.task for item in run.evals if item.stage == run.result):
-        found = pairs(run.report(before, task), run.report(run.result, task), 0)
-        if found and (found.p is not None or found.difference is not None):
-            changed = "changed beyond chance" if found.clear else "are unchanged within noise"
-            yield f"Short tasks ({task}) {changed}, on the same {found.count:,} samples: {found.tested or found}."
+        found = list(named_pairs(task, run.report(before, task), run.report(run.result, task), 0))
+        if len(found) == 1:
+            (name, same), changed = found[0], "changed beyond chance" if found[0][1].clear else _UNCHANGED
+            yield f"Short tasks ({name}) {changed}, on the same {same.count:,} samples: {same.tested or same}."
+        elif found:
+            yield _several(task, found)
+
+
+def _several(task: str, found: Sequence[tuple[str, Pairs]]) -> str:
+    """Say which of several tasks changed; each has a test of its own, so one in twenty does by chance."""
+    changed = [f"{name.removeprefix(f'{task}: ')} ({same})" for name, same in found if same.clear]
+    if not changed:
+        return f"Short tasks ({len(found)} of {task}) {_UNCHANGED}, each on the same samples."
+    named = ", ".join(changed[:_MOST]) + (", …" if len(changed) > _MOST else "")
+    tested = f"each tested at 5{SPACE}% on the same samples"
+    return f"Of {len(found)} short tasks ({task}) {len(changed)} changed, {tested}: {named}."
 
 
 def _cost(finding: _Finding, before: _Rival) -> str:

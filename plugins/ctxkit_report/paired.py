@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ctxkit.spec.intervals import bootstrap_mean, mcnemar
@@ -10,7 +10,7 @@ from ctxkit_report.asked import FEW, text_of
 from ctxkit_report.notation import NONE, SPACE, number, tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ctxkit.spec import EvalReport, Sample
     from ctxkit_report.comparison import Comparison
@@ -87,18 +87,37 @@ def pairs(first: EvalReport | None, second: EvalReport | None, length: int) -> P
     return _pairs([(before[key], after[key]) for key in before if key in after])
 
 
+def named_pairs(
+    task: str, first: EvalReport | None, second: EvalReport | None, length: int
+) -> Iterator[tuple[str, Pairs]]:
+    """Yield the pairs of a length that can be tested, with their name: one, or one for each task within an eval.
+
+    Scores of different tasks have different scales, so no mean is taken over them.
+    """
+    if first is None or second is None:
+        return
+    for part in dict.fromkeys(task_of(sample) for sample in second.samples if sample.length == length):
+        found = pairs(_part(first, part), _part(second, part), length)
+        if found and (found.p is not None or found.difference is not None):
+            yield f"{task}: {part}" if part else task, found
+
+
+def task_of(sample: Sample) -> str:
+    """Return the task of a sample within an eval of many, such as `vt` of RULER; else nothing."""
+    return str(sample.metadata.get("task", ""))
+
+
 def paired_rows(comparison: Comparison) -> tuple[PairedRow, ...]:
     """Write out every test of the result against the model before and against the control."""
     run = comparison.run
     rivals = [column for column in comparison.columns if column.stage != run.result]
     tasks = dict.fromkeys(item.report.task for item in run.evals if item.stage == run.result)
     return tuple(
-        PairedRow(task, tokens(length), f"{rival.stage} → {run.result}", f"{found.count:,}", str(found))
+        PairedRow(name, tokens(length), f"{rival.stage} → {run.result}", f"{found.count:,}", str(found))
         for task in tasks
         for length in _lengths(run.report(run.result, task))
         for rival in rivals
-        if (found := pairs(run.report(rival.stage, task), run.report(run.result, task), length))
-        and (found.p is not None or found.difference is not None)
+        for name, found in named_pairs(task, run.report(rival.stage, task), run.report(run.result, task), length)
     )
 
 
@@ -109,6 +128,10 @@ def probability(p: float) -> str:
 
 def _lengths(report: EvalReport | None) -> list[int]:
     return sorted({sample.length for sample in report.samples}) if report else []
+
+
+def _part(report: EvalReport, part: str) -> EvalReport:
+    return replace(report, samples=tuple(sample for sample in report.samples if task_of(sample) == part))
 
 
 def _samples(report: EvalReport, length: int) -> Mapping[tuple[str, float | None], Sample]:

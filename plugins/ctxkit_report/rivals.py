@@ -12,7 +12,7 @@ from ctxkit_report.collect import Run, collect
 from ctxkit_report.comparison import METRICS, Comparison, compare
 from ctxkit_report.figures import LineChart, Marker, Point, Series
 from ctxkit_report.notation import NONE, Estimate, count_range, estimate, tokens
-from ctxkit_report.paired import PairedRow, pairs
+from ctxkit_report.paired import PairedRow, named_pairs
 from ctxkit_report.recipes import leaves, read_recipe
 from ctxkit_report.visible import label
 
@@ -127,10 +127,11 @@ def paired(found: Sequence[Rival]) -> tuple[PairedRow, ...]:
         lengths = sorted({sample.length for sample in base.samples}) if base else []
         for length in lengths:
             for rival in found[1:]:
-                same = pairs(base, rival.report(task), length)
-                if same and (same.p is not None or same.difference is not None):
-                    models = f"{first.name} → {rival.name}"
-                    rows.append(PairedRow(task, tokens(length), models, f"{same.count:,}", str(same)))
+                models = f"{first.name} → {rival.name}"
+                rows += [
+                    PairedRow(name, tokens(length), models, f"{same.count:,}", str(same))
+                    for name, same in named_pairs(task, base, rival.report(task), length)
+                ]
     return tuple(rows)
 
 
