@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit.spec import EvalReport, Measurement, Sample
-from ctxkit.spec.intervals import Z, wilson
+from ctxkit.spec.intervals import Z, bootstrap_mean, wilson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -23,8 +24,28 @@ if TYPE_CHECKING:
 
 NO_LENGTH = 0
 """What stands for the context length of a task that has none."""
+INTERVAL = (
+    "95 %: Wilson where every score is 0 or 1, else 1.96 standard errors of lm-eval; where it gives none, the "
+    "bootstrap over samples"
+)
+RANGES = (1.0, 100.0)
+"""Where nothing tells how certain a value is, its bounds are 0 and the first of these that is not below it."""
+UNBOUNDED = (
+    "{:.6g}, but nothing tells how certain that is: lm-eval gives neither a standard error nor scores of samples"
+)
 SHOWN = 400
 """Characters of the end of a prompt that are kept."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A metric of a task, as lm-eval has it."""
+
+    metric: str
+    value: float
+    count: int
+    interval: tuple[float, float] | None
+    """None where nothing tells how certain it is."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +80,13 @@ class Harness:
         samples = tuple(Sample(**item) for result in results for item in result["samples"])
         about: dict[str, str | int | float] = {
             "seed": self.seed,
-            "interval": "95 %: Wilson where every score is 0 or 1, else 1.96 standard errors of lm-eval",
+            "interval": INTERVAL,
             "lm_eval": version,
         }
-        return EvalReport("lm_eval", measured, samples, about, done.failed)
+        if unknown := [name for result in results for name in result["no_interval"]]:
+            about["no_interval"] = f"low and high are only the range of the metric: {', '.join(unknown)}"
+        unbounded = {name: why for result in results for name, why in result["unbounded"].items()}
+        return EvalReport("lm_eval", measured, samples, about, {**done.failed, **unbounded})
 
     def _measure(self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Measure one task or group; return its measurements and samples as plain values."""
@@ -89,8 +113,9 @@ class Harness:
             torch_random_seed=self.seed,
             fewshot_random_seed=self.seed,
         )
+        numbers = [number for task in found["results"] for number in _numbers(task, found, self.seed)]
         return {
-            "measurements": [item for task in found["results"] for item in _measurements(task, found)],
+            **_bounded(numbers),
             "samples": [item for task, logged in found["samples"].items() for item in _samples(task, logged)],
         }
 
@@ -116,7 +141,7 @@ def _manager(include_path: str | None) -> Any:
     return TaskManager(include_path=include_path)
 
 
-def _measurements(task: str, found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _numbers(task: str, found: Mapping[str, Any], seed: int) -> Iterator[Number]:
     """Yield the metrics of a task; lm-eval names one `acc,none`: the metric, then the filter of the answers."""
     result = found["results"][task]
     logged = found["samples"].get(task, [])
@@ -126,24 +151,68 @@ def _measurements(task: str, found: Mapping[str, Any]) -> Iterator[dict[str, Any
         if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
             continue
         scores = [sample[metric] for sample in logged if sample.get("filter") == answers and metric in sample]
-        low, high = _interval(float(value), result.get(f"{metric}_stderr,{answers}"), scores)
         name = metric if answers == "none" else f"{metric} ({answers})"
-        yield {"metric": f"{task} {name}", "length": NO_LENGTH, "value": float(value), "low": low, "high": high,
-               "count": int(count)}  # fmt: skip
+        error = result.get(f"{metric}_stderr,{answers}")
+        yield Number(f"{task} {name}", float(value), int(count), interval(float(value), error, scores, seed))
 
 
-def _interval(value: float, error: object, scores: list[Any]) -> tuple[float, float]:
-    if scores and all(score in (0, 1) for score in scores):
-        return wilson(sum(scores), len(scores))
-    spread = Z * float(error) if isinstance(error, int | float) else 0.0
-    return value - spread, value + spread
+def _bounded(numbers: Sequence[Number]) -> dict[str, Any]:
+    """Return as plain values the measurements, the names of those without a true interval, and why others are none."""
+    ranges = {number.metric: _range(number.value) for number in numbers if number.interval is None}
+    known = [(number, number.interval or ranges[number.metric]) for number in numbers]
+    return {
+        "measurements": [
+            asdict(Measurement(number.metric, NO_LENGTH, number.value, *bounds, number.count))
+            for number, bounds in known
+            if bounds
+        ],
+        "no_interval": [metric for metric, bounds in ranges.items() if bounds],
+        "unbounded": {number.metric: UNBOUNDED.format(number.value) for number, bounds in known if not bounds},
+    }
+
+
+def _range(value: float) -> tuple[float, float] | None:
+    return next(((0.0, top) for top in RANGES if 0 <= value <= top), None)
+
+
+def interval(value: float, error: object, scores: Sequence[Any], seed: int) -> tuple[float, float] | None:
+    """Return the 95 % interval of a metric of lm-eval; None where nothing tells how certain it is.
+
+    `error` is its standard error, no number where lm-eval has none; `scores` are those of the samples.
+    """
+    plain = [float(score) for score in scores if isinstance(score, int | float)]
+    mean = bool(plain) and len(plain) == len(scores) and math.isclose(sum(plain) / len(plain), value, rel_tol=1e-6)
+    if mean and set(plain) <= {0.0, 1.0}:
+        return wilson(sum(plain), len(plain))
+    if isinstance(error, int | float) and math.isfinite(error):
+        return value - Z * error, value + Z * error
+    if mean and len(plain) > 1:
+        return bootstrap_mean(plain, seed)
+    return _of_likelihoods(value, scores, seed)
+
+
+def _of_likelihoods(value: float, scores: Sequence[Any], seed: int) -> tuple[float, float] | None:
+    """Return the interval of a perplexity or of bits a byte, whose samples are a log-likelihood and its weight each."""
+    if len(scores) < 2 or any(not isinstance(score, tuple | list) or len(score) != 2 for score in scores):
+        return None
+    sums, weights = ([float(score[place]) for score in scores] for place in (0, 1))
+    if min(weights) <= 0:
+        return None
+    mean = -sum(sums) / sum(weights)
+    low, high = bootstrap_mean([-each / weight for each, weight in zip(sums, weights, strict=True)], seed, weights)
+    for fold in (math.exp, lambda nats: nats / math.log(2)):
+        if math.isclose(fold(mean), value, rel_tol=1e-6):
+            return fold(low), fold(high)
+    return None
 
 
 def _samples(task: str, logged: list[Any]) -> Iterator[dict[str, Any]]:
-    """Yield each sample by its first metric."""
+    """Yield each sample by its first metric, as the first filter of its answers left it."""
+    seen = set()
     for item in logged:
         metric = item["metrics"][0]
-        if isinstance(item.get(metric), int | float):
+        if item["doc_id"] not in seen and isinstance(item.get(metric), int | float):
+            seen.add(item["doc_id"])
             yield {
                 "id": f"{task}:{item['doc_id']}:{item['prompt_hash'][:16]}:{item['filter']}",
                 "length": NO_LENGTH,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -36,9 +38,7 @@ def tasks(tmp_path: Path) -> Path:
 
 def test_figures_are_those_of_the_model(tasks: Path) -> None:
     """Accuracy by summed log-likelihood, computed here by transformers alone; an unknown task is found before."""
-    torch.manual_seed(1)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=258, max_position_embeddings=128, **sizes)).eval()
+    model = _model()
     tokenizer = byte_tokenizer()
     options = LmEvalOptions(kind="lm_eval", tasks=("two_choices",), include_path=str(tasks))
     context = Context(seed=4, tokenizer=tokenizer)
@@ -59,6 +59,76 @@ def test_figures_are_those_of_the_model(tasks: Path) -> None:
     unknown = LmEvalOptions(kind="lm_eval", tasks=("two_choices", "no_such_task"), include_path=str(tasks))
     with pytest.raises(CtxkitError, match="lm-eval has no task no_such_task"):
         unknown.check(context)
+
+
+def test_a_document_counts_once(tasks: Path) -> None:
+    """Two filters of the answers are two metrics, and the samples are those of the first filter alone."""
+    rows = [{"question": f"{number} is", "answer": str(number)} for number in range(4)]
+    (tasks / "written.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tasks / "written.yaml").write_text(
+        "task: written\ndataset_path: json\noutput_type: generate_until\ntest_split: test\n"
+        f"dataset_kwargs: {{data_files: {{test: {tasks}/written.jsonl}}}}\n"
+        "doc_to_text: '{{question}}'\ndoc_to_target: '{{answer}}'\n"
+        "generation_kwargs: {max_gen_toks: 2, until: ['\\n']}\nmetric_list: [{metric: exact_match}]\nfilter_list:\n"
+        "  - {name: strict, filter: [{function: take_first}]}\n"
+        "  - {name: loose, filter: [{function: lowercase}, {function: take_first}]}\n"
+    )
+    options = LmEvalOptions(kind="lm_eval", tasks=("written",), include_path=str(tasks))
+    report = options.build(Context())(_model(), byte_tokenizer())
+    assert not report.failures
+    assert [item.metric for item in report.measurements] == [
+        "written exact_match (strict)", "written exact_match (loose)",
+    ]  # fmt: skip
+    assert [item.count for item in report.measurements] == [4, 4]
+    assert len(report.samples) == 4
+    assert all(sample.id.endswith(":strict") for sample in report.samples)
+
+
+def test_no_metric_is_certain() -> None:
+    """Without a standard error of lm-eval it is the bootstrap over samples; without samples there is none."""
+    scores = [0.1, 0.4, 0.4, 0.9, 0.2]
+    middle, error = float(np.mean(scores)), float(np.std(scores)) / math.sqrt(5)
+    low, high = harness.interval(middle, "N/A", scores, 0)
+    assert (low, high) == pytest.approx((middle - 1.96 * error, middle + 1.96 * error), abs=0.05)
+    assert harness.interval(middle, 0.01, scores, 0) == pytest.approx((middle - 0.0196, middle + 0.0196), abs=1e-5)
+    # What is not the mean of its samples has no bootstrap of a mean, nor has a single sample.
+    assert harness.interval(0.7, "N/A", scores, 0) is None
+    assert harness.interval(0.7, "N/A", [0.7], 0) is None
+    assert harness.interval(0.7, None, [], 0) is None
+
+
+@pytest.mark.parametrize("name", ["weighted_perplexity", "bits_per_byte"])
+def test_perplexity_of_lm_eval_has_an_interval(name: str) -> None:
+    """By its own functions, for which it has no standard error: over texts drawn anew."""
+    from lm_eval.api import metrics
+
+    fold = getattr(metrics, name)
+    generator = np.random.default_rng(0)
+    pairs = [(-2.0 * weight * generator.gamma(20, 1 / 20), weight) for weight in (10, 40, 90, 20, 30, 60, 50, 80)]
+    drawn = [fold([pairs[place] for place in generator.integers(8, size=8)]) for _ in range(4000)]
+    found = harness.interval(fold(pairs), "N/A", pairs, 0)
+    assert found == pytest.approx(tuple(np.percentile(drawn, (2.5, 97.5))), rel=0.03)
+
+
+def test_a_value_of_unknown_certainty_is_said(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bounds are the range of the metric, and the metadata name it; beyond any range it is no measurement."""
+    monkeypatch.setattr(harness, "interval", lambda *_: None)
+    options = LmEvalOptions(kind="lm_eval", tasks=("two_choices",), include_path=str(tasks))
+    report = options.build(Context())(_model(), byte_tokenizer())
+    (measured,) = report.measurements
+    assert (measured.low, measured.high) == (0.0, 1.0)
+    assert report.metadata["no_interval"] == "low and high are only the range of the metric: two_choices acc"
+    monkeypatch.setattr(harness, "RANGES", ())
+    report = options.build(Context())(_model(), byte_tokenizer())
+    assert not report.measurements
+    assert report.failures["two_choices acc"].startswith(f"{measured.value:.6g}, but nothing tells")
+
+
+def _model() -> LlamaForCausalLM:
+    """Return a random model."""
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=258, max_position_embeddings=128, **sizes)).eval()
 
 
 def _likeliest(model: LlamaForCausalLM, question: str, choices: list[str]) -> int:
