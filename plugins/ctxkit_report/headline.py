@@ -166,7 +166,7 @@ def _gain(original: int, window: int, main: _Finding) -> str:
 def _sentence(finding: _Finding) -> str:
     where = f"At {finding.length} tokens {finding.metric.phrase}"
     after, before, control = estimate(finding.after), finding.before, finding.control
-    text = f"{where} {_change(before.value, finding.after)}" if before else f"{where} is {after}"
+    text = f"{where} {_since(before, finding.after)}" if before else f"{where} is {after}"
     if control is not None:
         meets = ", so their intervals overlap" if overlap(control.value, finding.after) else ""
         meets = ", which is better" if finding.beaten else meets
@@ -174,6 +174,12 @@ def _sentence(finding: _Finding) -> str:
     if finding.unlike:
         text += f"; {' and '.join(finding.unlike)} {'were' if len(finding.unlike) > 1 else 'was'} {UNLIKE}"
     return f"{text}."
+
+
+def _since(before: _Rival, after: Measurement) -> str:
+    """Say what changed; where intervals do not meet, and yet nothing is proved, say why."""
+    few = not before.apart and not overlap(before.value, after) and not (before.same and not before.same.few)
+    return _change(before.value, after) + (", of too few texts to tell" if few else "")
 
 
 def _pair_by_pair(finding: _Finding) -> tuple[str, ...]:
@@ -232,6 +238,8 @@ def _cost(finding: _Finding, before: _Rival) -> str:
     old, new = estimate(before.value), estimate(finding.after)
     if old.value == new.value or (before.apart and not overlap(before.value, finding.after)):
         return _change(before.value, finding.after)
+    if not before.apart and not overlap(before.value, finding.after):
+        return _since(before, finding.after)
     if not before.apart:
         return f"is unchanged within noise: {old} before, {new} after"
     gap = before.same.difference if before.same else None

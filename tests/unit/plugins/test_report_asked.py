@@ -74,6 +74,22 @@ def test_intervals_of_few_texts_prove_nothing(tmp_path: Path, count: int, ahead:
     assert lead(found) == f"{wanted} in perplexity (last quarter) at 512 tokens"
 
 
+def test_few_texts_are_called_few(tmp_path: Path) -> None:
+    """A loss of the whole window of one text is neither noise nor proof."""
+    put_run(tmp_path)
+    for stage, value in (("base", 5), ("yarn", 9)):
+        reports = [perplexity("a", value=value, documents=1, length=length) for length in (128, 512)]
+        samples, metrics = (
+            tuple(each for report in reports for each in getattr(report, name)) for name in ("samples", "measurements")
+        )
+        put_report(tmp_path, stage, replace(reports[0], samples=samples, measurements=metrics))
+    text = said(tmp_path)
+    assert "without a clear gain" in text
+    rose = "rose from 5.00 [5.00, 5.00] to 9.00 [9.00, 9.00], of too few texts to tell."
+    assert f"At 512 tokens perplexity (last quarter) {rose}" in text
+    assert f"Within the original 128 tokens perplexity (all tokens) {rose}" in text
+
+
 def test_without_samples_the_metadata_tells(tmp_path: Path) -> None:
     """The hash of what was asked, and the count of documents."""
     report = replace(perplexity(*"abcdef", value=9, documents=6), samples=())
