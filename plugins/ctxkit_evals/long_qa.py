@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,8 @@ class LongQa:
     metrics: Sequence[str]
     """The first is the score of a sample."""
     cells: Callable[[str, Mapping[str, Work]], Cells]
+    skipped: Counter[str] = field(default_factory=Counter)
+    """What `documents` left out while it was read last, by its reason: it counts here."""
 
     def __call__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> EvalReport:
         """Return the mean of each metric for each length."""
@@ -81,6 +84,7 @@ class LongQa:
             "sample_score": self.metrics[0],
             "template": "chat" if self.chat else "base",
             "cut_tokens": ", ".join(_cut(length, samples) for length in dict.fromkeys(each.length for each in samples)),
+            **self._left_out(),
             **beyond_window(model, self.lengths),
         }
         return EvalReport("long_qa", tuple(self._measured(samples)), tuple(samples), metadata, done.failed)
@@ -95,6 +99,7 @@ class LongQa:
         Raises:
             DataError: there is no question, or one without an answer.
         """
+        self.skipped.clear()
         found = topics(self.documents, self.question, self.answers, self.samples)
         return [
             Group(length, found[start : start + size], start + 1)
@@ -102,6 +107,11 @@ class LongQa:
             for size in [max(1, CELL // length)]
             for start in range(0, len(found), size)
         ]
+
+    def _left_out(self) -> dict[str, str | int | float]:
+        """Return as metadata how many rows the source left out before the last question, and why; nothing if none."""
+        said = ", ".join(f"{count} {reason}" for reason, count in sorted(self.skipped.items()))
+        return {"skipped_rows": said} if said else {}
 
     def _answered(self, model: PreTrainedModel, group: Group, prompts: Prompts) -> list[str]:
         """Return what the model writes to each question about each text, in order."""

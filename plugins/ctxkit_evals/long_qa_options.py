@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
@@ -78,8 +80,14 @@ class LongQaOptions(EvalOptions):
         """Return the measurement."""
         from ctxkit_evals.long_qa import LongQa
 
+        left_out: Counter[str] = Counter()
+
+        def skipped(row: str, reason: str) -> None:
+            left_out[reason] += 1
+            context.skipped(row, reason)
+
         return LongQa(
-            documents=self.source.build(context),
+            documents=self.source.build(replace(context, skipped=skipped)),
             question=self.question,
             answers=self.answers,
             lengths=self.lengths,
@@ -90,4 +98,5 @@ class LongQaOptions(EvalOptions):
             stop=self.stop,
             metrics=self.metrics,
             cells=context.cells,
+            skipped=left_out,
         )

@@ -13,7 +13,7 @@ from ctxkit_evals.haystack import encoded
 from ctxkit_evals.likelihood import begin_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from transformers import PreTrainedTokenizerBase
 
@@ -144,9 +144,19 @@ def _held(document: Document, key: str, option: str) -> str:
 
 
 def _answers(document: Document, key: str) -> tuple[str, ...]:
-    """Return the right answers: a text, a list of texts as JSON, or SQuAD's mapping with such a list as `text`."""
+    """Return the right answers: a text, a list of texts as JSON, or SQuAD's mapping with either as `text`.
+
+    Raises:
+        DataError: there is none, or what stands there is something else.
+    """
     held = _held(document, key, "answers")
-    found = [str(answer) for answer in _listed(held) if answer is not None]
+    listed = _listed(held)
+    if any(isinstance(answer, dict | list) for answer in listed):
+        raise DataError(
+            f"long_qa: document {document.id} has answers in {key!r} that are no texts: {held}",
+            'a text, a list of texts, or {"text": ...} with either; JSON that is the answer itself stands in a list',
+        )
+    found = [str(answer) for answer in listed if answer is not None]
     if not found:
         raise DataError(f"long_qa: document {document.id} has no answer in {key!r}: {held}", "leave such rows out")
     return tuple(found)
@@ -157,10 +167,7 @@ def _listed(held: str) -> list[Any]:
         value: Any = json.loads(held)
     except ValueError:
         return [held]
-    if isinstance(value, dict):
-        value = _column(value)
-    return value if isinstance(value, list) else [held]
-
-
-def _column(value: Mapping[str, Any]) -> Any:
-    return value.get("text")
+    if not isinstance(value, dict):
+        return value if isinstance(value, list) else [held]
+    answers = value.get("text", value)
+    return answers if isinstance(answers, list) else [answers]

@@ -231,6 +231,10 @@ def test_a_template_that_cannot_ask_is_refused(template: str | None, said: str) 
         ({"question": " ", "answers": "x"}, "has no 'question'"),
         ({"question": "q", "answers": "[]"}, "has no answer in 'answers'"),
         ({"question": "q", "answers": '{"text": []}'}, "has no answer"),
+        ({"question": "q", "answers": '{"text": null}'}, "has no answer"),
+        ({"question": "q", "answers": '{"city": "Paris"}'}, "has answers in 'answers' that are no texts"),
+        ({"question": "q", "answers": '{"text": {"city": "Paris"}}'}, "has answers in 'answers' that are no texts"),
+        ({"question": "q", "answers": '[["Paris"]]'}, "has answers in 'answers' that are no texts"),
     ],
 )
 def test_a_question_without_its_parts_is_named(metadata: dict[str, Any], said: str) -> None:
@@ -249,7 +253,16 @@ def test_no_question_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("held", "answers"),
-    [("1999", ("1999",)), (42, ("42",)), ('["a", "b"]', ("a", "b")), ("[see note", ("[see note",)), ("yes", ("yes",))],
+    [
+        ('{"text": "Paris"}', ("Paris",)),
+        ('{"text": ["Paris", "Lutetia"], "answer_start": [3, 9]}', ("Paris", "Lutetia")),
+        ('["{}"]', ("{}",)),
+        ("1999", ("1999",)),
+        (42, ("42",)),
+        ('["a", "b"]', ("a", "b")),
+        ("[see note", ("[see note",)),
+        ("yes", ("yes",)),
+    ],
 )
 def test_answers_as_they_are_held(held: Any, answers: tuple[str, ...]) -> None:
     """A text or number is one answer, a list in JSON several."""
@@ -356,6 +369,24 @@ def test_a_dataset_becomes_questions(tmp_path: Path, model: LlamaForCausalLM) ->
     overhead = len(PROMPT.replace("{context}", "").replace("{question}", rows[0]["ask"]))
     assert cut == len(STORY) - (400 - 5 - overhead)
     assert run(chosen.build(Context()), model, tokenizer) == report
+
+
+def test_rows_without_a_text_are_counted(tmp_path: Path, model: LlamaForCausalLM) -> None:
+    """A row with an empty text is no question, and the metadata say that it was left out."""
+    rows = [{"body": text, "question": "Which?", "answers": "this"} for text in ("One.", "", "Two.", "")]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = ("question", "answers")
+    source = HubOptions(kind="hub", path="json", data_files=str(file), text_column="body", metadata_columns=columns)
+    told: list[str] = []
+    context = Context(skipped=lambda row, reason: told.append(f"{row}: {reason}"))
+    eval_ = options(source=source, lengths=(400,), max_new_tokens=2).build(context)
+    for _ in range(2):
+        report = run(eval_, model, bytes_tokenizer())
+        assert len(report.samples) == 2
+        assert report.metadata["skipped_rows"] == "2 empty"
+    assert len(told) == 4
+    assert "skipped_rows" not in run(measure(), model, bytes_tokenizer()).metadata
 
 
 def test_logits_that_are_not_finite_cost_their_cell_alone(
