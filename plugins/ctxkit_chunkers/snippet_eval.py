@@ -78,6 +78,7 @@ class SnippetQa:
             "interval": "Wilson 95 %",
             "prompts": hashes,
             "judged": "greedy, generated tokens",
+            **beyond_window(model, self.lengths),
         }
         return EvalReport("snippet_qa", tuple(self._measured(samples)), samples, metadata, done.failed)
 
@@ -186,6 +187,13 @@ class PromptMaker:
             ids += [*marker.tolist(), *snippet.document.input_ids[snippet.start : snippet.end][:left].tolist()]
         depth = place / len(ids)
         return Prompt([*ids, *asked.tolist(), *answer.tolist()], len(answer), length, depth)
+
+
+def beyond_window(model: PreTrainedModel, lengths: Sequence[int]) -> dict[str, str]:
+    """Return as metadata which lengths are beyond the model's window; nothing where none is, or nothing is known."""
+    window = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    beyond = [str(length) for length in lengths if window and length > window]
+    return {"beyond_window": ", ".join(beyond)} if beyond else {}
 
 
 def answered(model: PreTrainedModel, prompts: Sequence[Prompt]) -> list[bool]:

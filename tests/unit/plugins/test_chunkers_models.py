@@ -195,6 +195,11 @@ def test_report(tokenizer: PreTrainedTokenizerBase) -> None:
     ]
     assert len(report.samples) == 12
     assert report.metadata["interval"] == "Wilson 95 %"
+    assert "beyond_window" not in report.metadata
+    model = tiny(tokenizer)
+    model.config.max_position_embeddings = 350
+    with torch.no_grad():
+        assert evaluation(DOCUMENTS)(model, tokenizer).metadata["beyond_window"] == "400"
     hits = [sum(sample.score for sample in report.samples if sample.length == length) for length in (300, 400)]
     assert [item.value for item in report.measurements] == [hit / 6 for hit in hits]
 
