@@ -28,11 +28,14 @@ def other_charts(comparison: Comparison) -> tuple[LineChart, ...]:
     A line stands for a metric of a stage, or of all stages that agree on it. What was measured at one length is left to
     the table.
     """
-    groups: dict[tuple[str, int], dict[str, Sequence[Measurement]]] = {}
+    groups: dict[tuple[str, int, str], dict[str, Sequence[Measurement]]] = {}
     for item in comparison.run.evals:
         if item.report.task in other_tasks(comparison.run):
-            groups.setdefault((item.report.task, item.number), {})[item.stage] = item.report.measurements
-    return tuple(chart for (task, _), stages in sorted(groups.items()) for chart in _charts(comparison, task, stages))
+            place = (item.report.task, item.number, comparison.run.named(item))
+            groups.setdefault(place, {})[item.stage] = item.report.measurements
+    return tuple(
+        chart for (_, _, name), stages in sorted(groups.items()) for chart in _charts(comparison, name, stages)
+    )
 
 
 def _charts(comparison: Comparison, task: str, stages: Mapping[str, Sequence[Measurement]]) -> Iterator[LineChart]:

@@ -85,7 +85,7 @@ def other_evals(comparison: Comparison) -> tuple[EvalTable, ...]:
 def failures(run: Run) -> tuple[tuple[str, str], ...]:
     """Name every cell of an eval that could not be measured, with the reason."""
     return tuple(
-        (f"{item.stage}, {item.report.task}: {name}", why)
+        (f"{item.stage}, {run.named(item)}: {name}", why)
         for item in run.evals
         for name, why in item.report.failures.items()
     )
@@ -97,7 +97,7 @@ def method_rows(run: Run) -> tuple[tuple[str, str], ...]:
     for item in run.evals:
         said = ", ".join(f"{key} {value}" for key, value in item.report.metadata.items())
         if said:
-            methods.setdefault((item.report.task, said), []).append(item.stage)
+            methods.setdefault((run.named(item), said), []).append(item.stage)
     return tuple((f"{task} ({', '.join(dict.fromkeys(stages))})", said) for (task, said), stages in methods.items())
 
 

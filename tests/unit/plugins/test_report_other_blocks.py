@@ -9,8 +9,9 @@ from ctxkit.spec import EvalReport, Measurement
 from ctxkit_report.collect import collect
 from ctxkit_report.comparison import compare
 from ctxkit_report.notation import NONE
+from ctxkit_report.other_charts import other_charts
 from ctxkit_report.page import write_report
-from ctxkit_report.tables import other_evals, training_rows
+from ctxkit_report.tables import method_rows, other_evals, training_rows
 from ctxkit_report.terminal import summary
 from tests.unit.plugins.report_runs import STAGES, answered, passkey, put_report, put_run
 
@@ -58,7 +59,19 @@ def test_a_second_eval_of_a_compared_kind_is_shown(tmp_path: Path) -> None:
     put_report(tmp_path, "yarn", passkey(*answered(512, "1110")), 1)
     lines = summary(tmp_path).splitlines()
     assert "75 % [65, 85]" in lines[lines.index("passkey, eval 2: accuracy") + 1]
-    assert [table.task for table in other_evals(compare(collect(tmp_path)))] == ["passkey, eval 2"]
+    run = collect(tmp_path)
+    assert [table.task for table in other_evals(compare(run))] == ["passkey, eval 2"]
+    assert [name for name, _ in method_rows(run)] == ["passkey, eval 1 (yarn)", "passkey, eval 2 (yarn)"]
+
+
+def test_charts_of_two_evals_of_one_kind_are_told_apart(tmp_path: Path) -> None:
+    """By their place in the recipe."""
+    put_run(tmp_path)
+    for place in (0, 1):
+        found = tuple(Measurement("recall", length, 0.5, 0.4, 0.6, 9) for length in (128, 512))
+        put_report(tmp_path, "yarn", EvalReport("needle", found), place)
+    titles = [chart.title for chart in other_charts(compare(collect(tmp_path)))]
+    assert titles == ["needle, eval 1: recall", "needle, eval 2: recall"]
 
 
 def test_evals_of_which_nothing_could_be_measured_are_said(tmp_path: Path) -> None:
