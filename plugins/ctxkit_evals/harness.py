@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from importlib.util import find_spec
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit.spec import EvalReport, Measurement, Sample
-from ctxkit.spec.intervals import Z, bootstrap_mean, wilson
+from ctxkit_evals.harness_intervals import INTERVAL, interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,10 +23,6 @@ if TYPE_CHECKING:
 
 NO_LENGTH = 0
 """What stands for the context length of a task that has none."""
-INTERVAL = (
-    "95 %: Wilson where every score is 0 or 1, else 1.96 standard errors of lm-eval; where it gives none, the "
-    "bootstrap over samples"
-)
 RANGES = (1.0, 100.0)
 """Where nothing tells how certain a value is, its bounds are 0 and the first of these that is not below it."""
 UNBOUNDED = (
@@ -173,37 +168,6 @@ def _bounded(numbers: Sequence[Number]) -> dict[str, Any]:
 
 def _range(value: float) -> tuple[float, float] | None:
     return next(((0.0, top) for top in RANGES if 0 <= value <= top), None)
-
-
-def interval(value: float, error: object, scores: Sequence[Any], seed: int) -> tuple[float, float] | None:
-    """Return the 95 % interval of a metric of lm-eval; None where nothing tells how certain it is.
-
-    `error` is its standard error, no number where lm-eval has none; `scores` are those of the samples.
-    """
-    plain = [float(score) for score in scores if isinstance(score, int | float)]
-    mean = bool(plain) and len(plain) == len(scores) and math.isclose(sum(plain) / len(plain), value, rel_tol=1e-6)
-    if mean and set(plain) <= {0.0, 1.0}:
-        return wilson(sum(plain), len(plain))
-    if isinstance(error, int | float) and math.isfinite(error):
-        return value - Z * error, value + Z * error
-    if mean and len(plain) > 1:
-        return bootstrap_mean(plain, seed)
-    return _of_likelihoods(value, scores, seed)
-
-
-def _of_likelihoods(value: float, scores: Sequence[Any], seed: int) -> tuple[float, float] | None:
-    """Return the interval of a perplexity or of bits a byte, whose samples are a log-likelihood and its weight each."""
-    if len(scores) < 2 or any(not isinstance(score, tuple | list) or len(score) != 2 for score in scores):
-        return None
-    sums, weights = ([float(score[place]) for score in scores] for place in (0, 1))
-    if min(weights) <= 0:
-        return None
-    mean = -sum(sums) / sum(weights)
-    low, high = bootstrap_mean([-each / weight for each, weight in zip(sums, weights, strict=True)], seed, weights)
-    for fold in (math.exp, lambda nats: nats / math.log(2)):
-        if math.isclose(fold(mean), value, rel_tol=1e-6):
-            return fold(low), fold(high)
-    return None
 
 
 def _samples(task: str, logged: list[Any]) -> Iterator[dict[str, Any]]:

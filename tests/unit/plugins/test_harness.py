@@ -15,6 +15,7 @@ from ctxkit.errors import CtxkitError
 from ctxkit.spec import Context, EvalReport
 from ctxkit.spec.intervals import wilson
 from ctxkit_evals import harness
+from ctxkit_evals.harness_intervals import interval
 from ctxkit_evals.harness_options import LmEvalOptions
 from tests.unit.train.builders import byte_tokenizer
 
@@ -88,13 +89,13 @@ def test_no_metric_is_certain() -> None:
     """Without a standard error of lm-eval it is the bootstrap over samples; without samples there is none."""
     scores = [0.1, 0.4, 0.4, 0.9, 0.2]
     middle, error = float(np.mean(scores)), float(np.std(scores)) / math.sqrt(5)
-    low, high = harness.interval(middle, "N/A", scores, 0)
+    low, high = interval(middle, "N/A", scores, 0)
     assert (low, high) == pytest.approx((middle - 1.96 * error, middle + 1.96 * error), abs=0.05)
-    assert harness.interval(middle, 0.01, scores, 0) == pytest.approx((middle - 0.0196, middle + 0.0196), abs=1e-5)
+    assert interval(middle, 0.01, scores, 0) == pytest.approx((middle - 0.0196, middle + 0.0196), abs=1e-5)
     # What is not the mean of its samples has no bootstrap of a mean, nor has a single sample.
-    assert harness.interval(0.7, "N/A", scores, 0) is None
-    assert harness.interval(0.7, "N/A", [0.7], 0) is None
-    assert harness.interval(0.7, None, [], 0) is None
+    assert interval(0.7, "N/A", scores, 0) is None
+    assert interval(0.7, "N/A", [0.7], 0) is None
+    assert interval(0.7, None, [], 0) is None
 
 
 @pytest.mark.parametrize("name", ["weighted_perplexity", "bits_per_byte"])
@@ -106,7 +107,7 @@ def test_perplexity_of_lm_eval_has_an_interval(name: str) -> None:
     generator = np.random.default_rng(0)
     pairs = [(-2.0 * weight * generator.gamma(20, 1 / 20), weight) for weight in (10, 40, 90, 20, 30, 60, 50, 80)]
     drawn = [fold([pairs[place] for place in generator.integers(8, size=8)]) for _ in range(4000)]
-    found = harness.interval(fold(pairs), "N/A", pairs, 0)
+    found = interval(fold(pairs), "N/A", pairs, 0)
     assert found == pytest.approx(tuple(np.percentile(drawn, (2.5, 97.5))), rel=0.03)
 
 
