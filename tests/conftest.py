@@ -20,6 +20,8 @@ for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "H
 for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "CTXKIT_DISABLE_PLUGINS", "NO_COLOR"):
     os.environ.pop(name, None)
 
+LONGEST = ("test_demo.py", "test_recipes.py")
+
 MINIMAL = """\
 name: demo
 model: {name_or_path: some/model}
@@ -32,8 +34,8 @@ train: {max_steps: 5}
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the main job, whatever the order of the rest: several processes then end at the same time."""
-    items.sort(key=lambda item: item.path.name != "test_demo.py")
+    """Begin with the longest files, whatever the order of the rest: several processes then end at the same time."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,7 @@ def test_the_untouched_model_is_measured_first(pretrained: Path, tmp_path: Path)
     untouched = AutoModelForCausalLM.from_pretrained(pretrained / "stages/base/model")
     control = AutoModelForCausalLM.from_pretrained(directory.model("control"))
     assert not torch.equal(untouched(ids).logits, control(ids).logits)
-    assert len(report["measurements"]) == 4
+    assert len([item for item in report["measurements"] if item["positions"] is None]) == 4
 
 
 def test_before_survives_a_stage_without_evals(pretrained: Path, tmp_path: Path) -> None:
