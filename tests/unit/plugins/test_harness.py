@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lm_eval.tasks import TaskManager
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ctxkit.errors import CtxkitError
@@ -22,6 +23,12 @@ from tests.unit.train.builders import byte_tokenizer
 pytestmark = pytest.mark.torch
 
 DOCS = [(f"Question {number}:", [f"first {number}", f"the second one {number}"], number % 2) for number in range(12)]
+
+
+@pytest.fixture(autouse=True)
+def own_tasks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out lm-eval's own thousands of tasks, whose index takes ten seconds to make."""
+    monkeypatch.setattr(harness, "_manager", lambda folder: TaskManager(include_path=folder, include_defaults=False))
 
 
 @pytest.fixture
