@@ -34,7 +34,8 @@ def test_demo_extends_the_window_and_beats_its_control(tmp_path: Path) -> None:
     80 %, control 45, 41, 32, 32 and 38 %; tail perplexity after / before 0.42, 0.55, 0.45, 0.54 and 0.60; within the
     window passkey 96, 88, 91, 91 and 93 % before, 99, 91, 90, 94 and 94 % after.
     """
-    fewer = ("evals.0.windows=24", "evals.1.samples=20")  # 100 keys a length
+    lengths = tuple(f"evals.{place}.lengths=[128, 512]" for place in (0, 1))
+    fewer = (*lengths, "evals.0.windows=24", "evals.1.samples=20")  # 100 keys a length
     directory = run(ROOT / "recipes/tiny_yarn.yaml", tmp_path / "run", fewer).path
     before, control, after = (accuracy(directory, stage, 512) for stage in ("base", "control", "yarn"))
     assert accuracy(directory, "base", 128) >= 0.8
