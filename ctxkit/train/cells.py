@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import IO, Any
 from ctxkit import launch
 from ctxkit.spec import Cells
 from ctxkit.spec.cells import Work, outcome
+from ctxkit.train.journal import append_line
 from ctxkit.train.progress import Bar, say
 
 POLL_SECONDS = 0.2
@@ -62,7 +62,7 @@ class SavedCells:
                     continue
                 if self.reported():
                     return
-                _append(file, {**_line(description, name, cells[name]), "attempt": self.attempt})
+                append_line(file, {**_line(description, name, cells[name]), "attempt": self.attempt})
                 bar.advance()
 
     def _when_known(self, cells: Mapping[str, Work]) -> dict[str, dict[str, Any]]:
@@ -104,10 +104,3 @@ def _appended(path: Path) -> Iterator[IO[bytes]]:
         data = file.read()
         file.truncate(data.rfind(b"\n") + 1)
         yield file
-
-
-def _append(file: IO[bytes], value: Mapping[str, Any]) -> None:
-    view = memoryview(json.dumps(value).encode() + b"\n")
-    while view:
-        view = view[file.write(view) :]
-    os.fsync(file.fileno())

@@ -27,7 +27,7 @@ class Journal:
         """Append a measurement, on the disk before anything else is done; what is not finite is written as null."""
         self.known[key] = perplexity
         value = perplexity if math.isfinite(perplexity) else None
-        _append(self._file, {"key": key, "perplexity": value, **described})
+        append_line(self._file, {"key": key, "perplexity": value, **described})
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def opened(path: Path, determined_by: Mapping[str, Any]) -> Iterator[Journal]:
             raise CtxkitError(f"another process is searching with {path}", "wait for it") from None
         header, known = _read(file, path)
         if header is None:
-            _append(file, {"determined_by": determined_by})
+            append_line(file, {"determined_by": determined_by})
         elif changes := differences(header, determined_by):
             raise ResumeError(
                 "\n  ".join([f"{path} holds a search with other values:", *changes]),
@@ -80,7 +80,8 @@ def _read(file: IO[bytes], path: Path) -> tuple[dict[str, Any] | None, dict[str,
     return header, known
 
 
-def _append(file: IO[bytes], value: Mapping[str, Any]) -> None:
+def append_line(file: IO[bytes], value: Mapping[str, Any]) -> None:
+    """Append a line of JSON to an unbuffered file, on the disk before anything else is done."""
     view = memoryview(json.dumps(value).encode() + b"\n")
     while view:
         view = view[file.write(view) :]
