@@ -1,0 +1,148 @@
+"""The shape of a language model: all that decides on its parameters, its memory and its arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ctxkit.errors import CtxkitError, ExitCode
+from ctxkit_planner.families import FAMILIES, Family
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A decoder of one of the known architectures; sizes are in elements, windows in tokens."""
+
+    model_type: str
+    layers: int
+    hidden_size: int
+    intermediate_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab_size: int
+    tied: bool = False
+    gated: bool = True
+    """Whether the feed-forward part has a gate beside its projection up."""
+    attention_bias: bool = False
+    """A bias on query, key and value."""
+    output_bias: bool = False
+    """A bias on the projection out of the attention."""
+    mlp_bias: bool = False
+    experts: int = 0
+    """Experts of a layer; 0 for a dense model."""
+    experts_per_token: int = 0
+    expert_intermediate_size: int = 0
+    shared_intermediate_size: int = 0
+    """Inner size of the expert that sees every token; 0 where there is none."""
+    dense_layers: tuple[int, ...] = ()
+    """The layers of a mixture of experts that are dense all the same."""
+    window: int = 0
+    """Tokens that a layer with a sliding window sees; 0 where every layer sees all."""
+    window_layers: int = 0
+    """Layers with that window."""
+
+    @property
+    def family(self) -> Family:
+        """The architecture, which knows how the modules are called."""
+        return FAMILIES[self.model_type]
+
+    @property
+    def query_size(self) -> int:
+        """Elements of a token's queries: heads times their size."""
+        return self.heads * self.head_dim
+
+    @property
+    def kv_size(self) -> int:
+        """Elements of a token's keys, and of its values."""
+        return self.kv_heads * self.head_dim
+
+
+def shape_of(config: Mapping[str, Any]) -> Shape:
+    """Return the shape that a transformers `config.json` describes; a missing key has the architecture's own default.
+
+    Raises `CtxkitError` with the exit code of a recipe where the architecture is not known, naming those that are.
+    """
+    config = _of_text(config)
+    model_type = str(config.get("model_type", ""))
+    family = FAMILIES.get(model_type)
+    if family is None:
+        raise CtxkitError(
+            f"the memory of a model of type {model_type or '(none named)'!r} cannot be planned: its shape is not known",
+            f"known types: {', '.join(sorted(FAMILIES))}",
+            exit_code=ExitCode.RECIPE,
+        )
+    read = {**family.defaults, **{key: value for key, value in config.items() if value is not None}}
+    heads, hidden = int(read["num_attention_heads"]), int(read["hidden_size"])
+    asks = _head_dim_key(config, family)
+    return Shape(
+        model_type=model_type,
+        layers=int(read["num_hidden_layers"]),
+        hidden_size=hidden,
+        intermediate_size=int(read["intermediate_size"]),
+        heads=heads,
+        kv_heads=int(read.get("num_key_value_heads") or heads),
+        head_dim=int(asks or hidden // heads),
+        vocab_size=int(read["vocab_size"]),
+        tied=bool(read.get("tie_word_embeddings", False)),
+        gated=family.gated,
+        attention_bias=_answer(family.qkv_bias, read),
+        output_bias=_answer(family.output_bias, read),
+        mlp_bias=_answer(family.mlp_bias, read),
+        **_experts(family, read),
+        **_windows(family, read),
+    )
+
+
+def _of_text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the part of the language model, where the configuration is of a model that sees images too."""
+    inner = config.get("text_config")
+    return inner if isinstance(inner, dict) and config.get("model_type") not in FAMILIES else config
+
+
+def _head_dim_key(config: Mapping[str, Any], family: Family) -> int | None:
+    """Return the head size that is written, or the class's own where the key is absent; null is the quotient."""
+    return config["head_dim"] if "head_dim" in config else family.defaults.get("head_dim")
+
+
+def _answer(key: str | bool, read: Mapping[str, Any]) -> bool:  # noqa: FBT001 - a family's own answer, or its key
+    return key if isinstance(key, bool) else bool(read.get(key, False))
+
+
+def _experts(family: Family, read: Mapping[str, Any]) -> dict[str, Any]:
+    if not family.experts_key:
+        return {}
+    layers, step = int(read["num_hidden_layers"]), int(read.get("decoder_sparse_step") or 1)
+    dense = set(read.get("mlp_only_layers") or ()) | {layer for layer in range(layers) if (layer + 1) % step}
+    # `Qwen3MoeConfig` knows the experts by both names.
+    experts = read.get("num_local_experts", read.get(family.experts_key))
+    return {
+        "experts": int(experts or 0),
+        "experts_per_token": int(read["num_experts_per_tok"]),
+        "expert_intermediate_size": int(read[family.expert_size_key]),
+        "shared_intermediate_size": int(read.get("shared_expert_intermediate_size") or 0),
+        "dense_layers": tuple(sorted(layer for layer in dense if layer < layers)),
+    }
+
+
+def _windows(family: Family, read: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the window and how many layers have it, 0 and 0 where none has."""
+    window, layers = int(read.get("sliding_window") or 0), int(read["num_hidden_layers"])
+    listed = read.get("layer_types")
+    if listed is not None:
+        count = sum(kind == "sliding_attention" for kind in listed)
+    else:
+        count = _windowed(family.sliding, layers, read)
+    return {"window": window, "window_layers": count} if window and count else {}
+
+
+def _windowed(sliding: str, layers: int, read: Mapping[str, Any]) -> int:
+    if sliding == "asked":
+        return max(layers - int(read.get("max_window_layers") or 0), 0) if read.get("use_sliding_window") else 0
+    if " of " in sliding:
+        period = int(read.get("sliding_window_pattern") or sliding.rsplit(maxsplit=1)[-1])
+        return layers - layers // period
+    return layers if sliding == "all" else 0
