@@ -37,10 +37,14 @@ class Family:
     norm_bias: bool = False
     backbone: str = "model"
     embedding: str = "embed_tokens"
+    grouped: bool = True
+    """Whether the number of heads of keys and values is a key of its own."""
     experts_key: str = ""
     expert_size_key: str = ""
+    expert_names: tuple[str, ...] = ()
+    """The names that peft rewrites to the experts' stacked parameters; () where it adapts linear layers alone."""
     sliding: str = "none"
-    """Which layers attend to a window where `layer_types` does not say: `all`, `asked` (where
+    """Which layers attend to a window (`sliding_window`) where `layer_types` does not say: `all`, `asked` (where
     `use_sliding_window`, from `max_window_layers` on), `1 of 2`, `3 of 4`, `5 of 6`, or `none`."""
 
 
@@ -113,6 +117,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             mlp_bias=False,
             experts_key="num_local_experts",
             expert_size_key="intermediate_size",
+            expert_names=("w1", "w3", "w2"),
             sliding="all",
         ),
         "qwen2": Family(defaults=_QWEN, qkv_bias=True, output_bias=False, mlp_bias=False, sliding="asked"),
@@ -133,7 +138,6 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             mlp_bias=False,
             experts_key="num_experts",
             expert_size_key="moe_intermediate_size",
-            sliding="asked",
         ),
         "qwen3": Family(defaults={**_QWEN, "head_dim": 128}, mlp_bias=False, qk_norm="head", sliding="asked"),
         "qwen3_moe": Family(
@@ -149,6 +153,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             qk_norm="head",
             experts_key="num_experts",
             expert_size_key="moe_intermediate_size",
+            expert_names=("gate_proj", "up_proj", "down_proj"),
             sliding="asked",
         ),
         "phi3": Family(
@@ -205,6 +210,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             gated=False,
             mlp_bias=True,
             norm_bias=True,
+            grouped=False,
             backbone="gpt_neox",
             embedding="embed_in",
             final_norm="final_layer_norm",
@@ -228,7 +234,6 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 "num_key_value_heads": 4,
                 "tie_word_embeddings": True,
             },
-            sliding="asked",
         ),
         "granite": Family(defaults=_LLAMA),
     }

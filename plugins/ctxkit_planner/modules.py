@@ -23,6 +23,8 @@ class Module:
     outputs: int = 0
     is_linear: bool = False
     """Whether it is a `torch.nn.Linear`, which quantization and `all-linear` look for."""
+    copies: int = 0
+    """Experts that lie in it; it is a parameter and no layer of its own. 0 for a layer."""
 
     @property
     def name(self) -> str:
@@ -93,10 +95,15 @@ def _feed_forward(shape: Shape, prefix: str, inner: int) -> Iterator[Module]:
 def _experts(shape: Shape, prefix: str) -> Iterator[Module]:
     """Yield router, experts (one parameter for each direction, no linear layers) and the shared expert."""
     hidden, inner, shared = shape.hidden_size, shape.expert_intermediate_size, shape.shared_intermediate_size
-    yield Module(f"{prefix}mlp.gate", shape.experts * hidden)
-    yield Module(f"{prefix}mlp.experts", 3 * shape.experts * inner * hidden)
+    yield _stacked(f"{prefix}mlp.gate", 1, hidden, shape.experts)
+    yield _stacked(f"{prefix}mlp.experts.gate_up_proj", shape.experts, hidden, 2 * inner)
+    yield _stacked(f"{prefix}mlp.experts.down_proj", shape.experts, inner, hidden)
     if shared:
         for name in ("gate_proj", "up_proj"):
             yield linear(f"{prefix}mlp.shared_expert.{name}", hidden, shared)
         yield linear(f"{prefix}mlp.shared_expert.down_proj", shared, hidden)
         yield linear(f"{prefix}mlp.shared_expert_gate", hidden, 1)
+
+
+def _stacked(path: str, copies: int, inputs: int, outputs: int) -> Module:
+    return Module(path, copies * inputs * outputs, 0, inputs, outputs, copies=copies)

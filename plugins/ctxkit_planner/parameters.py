@@ -59,18 +59,46 @@ def parameters(shape: Shape, adapter: Adapter | None = None) -> Parameters:
 
 def adapted_modules(shape: Shape, adapter: Adapter) -> list[Module]:
     """Return the modules that peft puts an adapter beside: those it names, by their ends or as a regular expression."""
+    found = [module for module in modules(shape) if module.inputs and not _named(module.path, adapter.exclude_modules)]
     asked = adapter.target_modules or default_targets(shape)
-    return [
-        module
-        for module in modules(shape)
-        if module.inputs and _targeted(module, asked) and not _named(module.path, adapter.exclude_modules)
-    ]
+    if shape.experts and shape.family.expert_names:
+        return _with_experts(shape, found, asked)
+    return [module for module in found if not module.copies and _targeted(module, asked)]
 
 
 def default_targets(shape: Shape) -> tuple[str, ...]:
     """Return the modules that peft adapts where none are named, the same for almost all of these architectures."""
     qkv = [name.rpartition(".")[2] for name in shape.family.qkv]
     return (qkv[0], qkv[2]) if len(qkv) > 1 else (qkv[0],)
+
+
+def _with_experts(shape: Shape, found: list[Module], asked: Sequence[str] | str) -> list[Module]:
+    """Return what a mixture of experts gets: peft (0.21) reads the names of linear layers as those of the experts.
+
+    It rewrites the router and the three projections to the stacked parameters that transformers 5 made of them, and
+    leaves dense layers and shared experts of the same names without an adapter
+    (`peft.utils.transformers_weight_conversion`).
+    """
+    stacked = dict(zip(("gate", *shape.family.expert_names), _STACKED, strict=True))
+    names = _leaves(shape, found, asked)
+    experts = {stacked[name] for name in names & stacked.keys()}
+    layers = names - stacked.keys()
+    return [module for module in found if _named(module.path, experts if module.copies else layers)]
+
+
+_STACKED = ("mlp.gate", "mlp.experts.gate_up_proj", "mlp.experts.gate_up_proj", "mlp.experts.down_proj")
+
+
+def _leaves(shape: Shape, found: list[Module], asked: Sequence[str] | str) -> set[str]:
+    """Return the last names of all that is asked for, since peft forgets in which layer it found them."""
+    if not isinstance(asked, str):
+        return set(asked)
+    leaves = {module.name for module in found if not module.copies and _targeted(module, asked)}
+    experts = ("gate", *shape.family.expert_names)
+    if asked == "all-linear":
+        return leaves | set(experts)
+    prefixes = {module.path.rpartition(".")[0] for module in found if module.copies}
+    return leaves | {name for name in experts for prefix in prefixes if re.fullmatch(asked, f"{prefix}.{name}")}
 
 
 def _kinds(shape: Shape) -> set[int]:
@@ -92,10 +120,17 @@ def _named(path: str, names: Iterable[str]) -> bool:
 
 
 def _low_rank(module: Module, adapter: Adapter) -> int:
-    """Return r rows of the inputs and r columns of the outputs, and with DoRA one magnitude for each output."""
+    """Return r rows of the inputs and r columns of the outputs, and with DoRA one magnitude for each output.
+
+    Each expert has its own; gate and up lie in one matrix and have twice the rank.
+    """
+    if module.copies:
+        fused = 2 if module.name == "gate_up_proj" else 1
+        return module.copies * fused * adapter.r * (module.inputs + module.outputs)
     return adapter.r * (module.inputs + module.outputs) + (module.outputs if adapter.use_dora else 0)
 
 
 def _saved(shape: Shape, found: list[Module], names: Sequence[str]) -> int:
     whole = [*found, Module("lm_head", shape.vocab_size * shape.hidden_size)] if shape.tied else found
-    return sum(module.parameters for module in whole if _named(module.path, names))
+    # peft compares the end of the whole path: `norm` is every module whose name ends so.
+    return sum(module.parameters for module in whole if module.path.endswith(tuple(names)))

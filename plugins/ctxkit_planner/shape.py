@@ -84,7 +84,7 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
         hidden_size=hidden,
         intermediate_size=int(read["intermediate_size"]),
         heads=heads,
-        kv_heads=int(read.get("num_key_value_heads") or heads),
+        kv_heads=int((family.grouped and read.get("num_key_value_heads")) or heads),
         head_dim=int(asks or hidden // heads),
         vocab_size=int(read["vocab_size"]),
         tied=bool(read.get("tie_word_embeddings", False)),
@@ -115,17 +115,29 @@ def _answer(key: str | bool, read: Mapping[str, Any]) -> bool:  # noqa: FBT001 -
 def _experts(family: Family, read: Mapping[str, Any]) -> dict[str, Any]:
     if not family.experts_key:
         return {}
-    layers, step = int(read["num_hidden_layers"]), int(read.get("decoder_sparse_step") or 1)
-    dense = set(read.get("mlp_only_layers") or ()) | {layer for layer in range(layers) if (layer + 1) % step}
+    layers = int(read["num_hidden_layers"])
     # `Qwen3MoeConfig` knows the experts by both names.
     experts = read.get("num_local_experts", read.get(family.experts_key))
     return {
         "experts": int(experts or 0),
         "experts_per_token": int(read["num_experts_per_tok"]),
         "expert_intermediate_size": int(read[family.expert_size_key]),
-        "shared_intermediate_size": int(read.get("shared_expert_intermediate_size") or 0),
-        "dense_layers": tuple(sorted(layer for layer in dense if layer < layers)),
+        "shared_intermediate_size": _shared(family, read),
+        "dense_layers": _dense(layers, family, read),
     }
+
+
+def _shared(family: Family, read: Mapping[str, Any]) -> int:
+    key = "shared_expert_intermediate_size"
+    return int(read[key]) if key in family.defaults else 0
+
+
+def _dense(layers: int, family: Family, read: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the layers without experts, where the architecture can have some (`Qwen3MoeDecoderLayer`)."""
+    if "decoder_sparse_step" not in family.defaults:
+        return ()
+    step, listed = int(read["decoder_sparse_step"]), set(read.get("mlp_only_layers") or ())
+    return tuple(layer for layer in range(layers) if (layer + 1) % step or layer in listed)
 
 
 def _windows(family: Family, read: Mapping[str, Any]) -> dict[str, Any]:
