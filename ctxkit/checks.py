@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ctxkit import layers, reading, searches
+from ctxkit import layers, reading, searches, trust
 from ctxkit.errors import Fault, RecipeError, said
 from ctxkit.recipe import MODEL, Stage
 from ctxkit.settings import accumulation, effective, factor, rate_rule, sft_settings, tokens_per_step
@@ -39,6 +39,8 @@ OWNED = {
     "assistant_only_loss": "the data section decides which tokens are trained",
     "completion_only_loss": "the data section decides which tokens are trained",
     "save_only_model": "a stage that was interrupted could not go on where it was",
+    "trust_remote_code": "ctxkit runs no code that a model repository brings; a plugin can build such a model",
+    "chat_template_path": "chats are put into the template of the tokenizer; name another one in `tokenizer`",
     "enable_jit_checkpoint": "ctxkit saves at the end of the step when it is told to stop, which resumes exactly",
 }
 """Fields of SFTConfig that a recipe cannot set, with the reason."""
@@ -137,6 +139,15 @@ def _rope_entries(parameters: object) -> Iterator[tuple[tuple[str, ...], Mapping
     yield from (((key,), value) for key, value in nested.items())
     if not nested:
         yield (), parameters
+
+
+def _trusted(located: Located) -> Iterator[Fault]:
+    """Refuse what a recipe cannot bring about alone."""
+    for wish in trust.of_model(located.recipe.model):
+        yield located.fault(None, wish.path, *wish.said)
+    for stage in located.recipe.stages:
+        for wish in (*trust.of_train(stage.train), *trust.of_components(stage)):
+            yield located.fault(stage.name, wish.path, *wish.said)
 
 
 def _stages(located: Located) -> Iterator[Fault]:
@@ -457,6 +468,7 @@ _BESIDE_CURRICULA: dict[str, tuple[Callable[[Any], bool], str]] = {
 """Fields of SFTConfig beside a curriculum: which of their values are refused, and why."""
 _RULES: tuple[Callable[[Located], Iterator[Fault]], ...] = (
     _model,
+    _trusted,
     _stages,
     _lengths,
     _rates,

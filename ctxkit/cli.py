@@ -29,6 +29,36 @@ PLUGIN = click.option(
     metavar="FILE.py",
     help="Load one Python file as a plugin; it runs as code. Repeatable.",
 )
+def _trust(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> None:
+    """Keep the keys where trust.py looks, and the processes of this command too; say what it means."""
+    if not value:
+        return
+    _not_empty(ctx, param, value)
+    before = os.environ.get(TRUST_VARIABLE)
+    os.environ[TRUST_VARIABLE] = ",".join(filter(None, (before, *value)))
+    ctx.call_on_close(lambda: _put_back(before))
+    keys = ", ".join(value)
+    click.echo(f"warning: --trust {keys}: what the recipe names there may run as code with your rights", err=True)
+
+
+def _put_back(before: str | None) -> None:
+    if before is None:
+        del os.environ[TRUST_VARIABLE]
+    else:
+        os.environ[TRUST_VARIABLE] = before
+
+
+TRUST_VARIABLE = "CTXKIT_TRUST"
+"""As `ctxkit.trust` has it, which is not imported for `--help`."""
+TRUST = click.option(
+    "--trust",
+    "trusts",
+    multiple=True,
+    metavar="KEY",
+    callback=_trust,
+    expose_value=False,
+    help="Let a recipe set KEY, whose value runs a stranger's code or uploads; the error that asks for it names it.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -82,6 +112,7 @@ def cli() -> None:
     "short lengths of the same ratios, a few steps.  [run directory: runs/NAME-rehearsal]",
 )
 @SET
+@TRUST
 @PLUGIN
 def run(recipe: str, run_dir: str | None, rehearse: bool, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:
     """Train, evaluate and report what a recipe says; typed again, continue where it was.
@@ -141,6 +172,7 @@ def run(recipe: str, run_dir: str | None, rehearse: bool, sets: tuple[str, ...],
     help="Count the tokens of what is inspected; a folder, or a hub name.",
 )
 @SET
+@TRUST
 @PLUGIN
 @JSON
 def data(recipe: str | None, inspect: str | None, **typed: Any) -> None:
@@ -223,6 +255,7 @@ def _check_usage(typed: dict[str, Any]) -> None:
 @click.option("--list", "listed", is_flag=True, help="Print the command of each point, and run none.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first point that fails, with its exit code.")
 @SET
+@TRUST
 @PLUGIN
 def sweep(recipe: str, listed: bool, point: tuple[int, int] | None, **typed: Any) -> None:
     """Run a recipe at every combination of some values, each in a run directory of its own; typed again, go on.
@@ -260,6 +293,7 @@ def sweep(recipe: str, listed: bool, point: tuple[int, int] | None, **typed: Any
     "--output", type=click.Path(), callback=_not_empty, help="Where the results go.  [default: evaluations/NAME]"
 )
 @SET
+@TRUST
 @PLUGIN
 def evaluate(**typed: Any) -> None:
     """Measure a model of the hub or of a folder, an adapter, or a stage of a run; typed again, continue.
@@ -311,6 +345,7 @@ def report(runs: tuple[str, ...], output: str | None, watch: bool, plugin_files:
 @RECIPE
 @click.option("--stage", metavar="NAME", callback=_not_empty, help="Whose search, where several stages declare one.")
 @SET
+@TRUST
 @PLUGIN
 def search_rope(recipe: str, stage: str | None, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:
     """Find the RoPE factors that a recipe declares a search for, and write them to its file; typed again, go on.
@@ -332,6 +367,7 @@ def search_rope(recipe: str, stage: str | None, sets: tuple[str, ...], plugin_fi
     "this loads the training libraries and may read from the hub.",
 )
 @SET
+@TRUST
 @PLUGIN
 @JSON
 def validate(
@@ -346,6 +382,7 @@ def validate(
 @cli.command()
 @RECIPE
 @SET
+@TRUST
 @PLUGIN
 @JSON
 def plan(recipe: str, sets: tuple[str, ...], plugin_files: tuple[str, ...], as_json: bool) -> None:
@@ -385,6 +422,14 @@ def doctor(as_json: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status; every error a person can cause is one message on stderr."""
+    from ctxkit import masking
+
+    masking.learn_words(sys.argv if arguments is None else arguments)
+    with masking.streams():
+        return _main(arguments)
+
+
+def _main(arguments: list[str] | None) -> int:
     try:
         cli.main(args=arguments, prog_name="ctxkit", standalone_mode=False)
     except SystemExit as error:

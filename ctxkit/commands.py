@@ -24,11 +24,13 @@ from ctxkit.checks import load, warnings
 from ctxkit.errors import CtxkitError, ExitCode, Fault, Origin, RecipeError, ResumeError, StoppedError
 from ctxkit.host import Host
 from ctxkit.launch import alone, rank
+from ctxkit.masking import mask
 from ctxkit.registry import Registry, collect
 from ctxkit.rehearsal import SUFFIX
 from ctxkit.rundir import RunDirectory, read_json
 from ctxkit.schema import recipe_schema
 from ctxkit.searches import chosen
+from ctxkit.surroundings import settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -435,7 +437,7 @@ def explain(error: BaseException) -> ExitCode:
 def _unforeseen(error: BaseException) -> ExitCode:
     """Write the traceback to a file and say so: it is for us, not for the person who typed the command."""
     with tempfile.NamedTemporaryFile("w", prefix="ctxkit-", suffix=".txt", delete=False, encoding="utf-8") as file:
-        traceback.print_exception(error, file=file)
+        file.write(mask("".join(traceback.format_exception(error))))
     said = " ".join(f"{type(error).__name__}: {error}".split())
     click.echo(_styled("error: ", "red") + f"{said}\nThis was not foreseen; the traceback is in {file.name}", err=True)
     return ExitCode.FAILED
@@ -443,11 +445,12 @@ def _unforeseen(error: BaseException) -> ExitCode:
 
 def _plugins(files: tuple[str, ...]) -> tuple[Host, Registry]:
     """Return host and registry, having warned of what cannot be used."""
+    taken_out = settle()
     host = Host()
     for file in files:
         host.load_file(Path(file))
     registry = collect(host)
-    for problem in (*doctors.foreign(), *registry.faults):
+    for problem in (*taken_out, *doctors.foreign(), *registry.faults):
         _say(_styled("warning: ", "yellow") + problem)
     return host, registry
 

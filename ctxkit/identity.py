@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from ctxkit.masking import masked
 from ctxkit.provenance import source_hash
 from ctxkit.registry import kind_of
 from ctxkit.spec import Component
@@ -27,8 +28,9 @@ ADAPTER = "model.adapter_name_or_path"
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:
-    """Return a resolved recipe as plain values, its stages spelled out."""
-    return recipe.model_dump(mode="json", by_alias=True)
+    """Return a resolved recipe as plain values, its stages spelled out and secrets masked."""
+    plain: dict[str, Any] = masked(recipe.model_dump(mode="json", by_alias=True))
+    return plain
 
 
 def components(recipe: Recipe) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ctxkit import yaml_core
+from ctxkit import masking, yaml_core
 from ctxkit.errors import Fault, Origin, RecipeError, said
 
 if TYPE_CHECKING:
@@ -69,7 +69,10 @@ def read(path: Path, sets: Sequence[str] = ()) -> Node:
     Raises:
         RecipeError: a file is missing or no YAML mapping, `extends` runs in a circle, or a `--set` leads nowhere.
     """
-    return with_sets(_read_extended(path, (), Origin(str(path)), {}), sets)
+    tree = _read_extended(path, (), Origin(str(path)), {})
+    masking.learn_tree(tree.plain())
+    masking.learn_words(sets)
+    return with_sets(tree, sets)
 
 
 def with_sets(node: Node, sets: Sequence[str]) -> Node:

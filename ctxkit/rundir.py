@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxkit import yaml_core
 from ctxkit.errors import CtxkitError, DiskError, ResumeError
+from ctxkit.masking import mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -219,12 +220,12 @@ def _trained(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: to a temporary name, flushed to the disk, then renamed."""
+    """Write a file whole or not at all, secrets masked: to a temporary name, flushed to the disk, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     # In JSON a backslash and its number is what a half character of a broken file name was read from.
     with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(text)
+        file.write(mask(text))
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from ctxkit import layers, reading
+from ctxkit import layers, reading, trust
 from ctxkit.errors import CtxkitError, ExitCode, Fault, Origin, RecipeError
 from ctxkit.layers import Node
 from ctxkit.recipe import ModelSection, Section
@@ -160,7 +160,21 @@ def read(subject: Subject, typed: Typed, registry: Registry) -> Suite:
     tree = Node({"seed": Node(subject.seed, TYPED), **top, "model": model, "evals": Node(evals, TYPED)}, TYPED)
     for index in _with_lengths(evals, registry) if typed.lengths else ():
         tree = layers.assigned(tree, ("evals", str(index), "lengths"), list(typed.lengths), TYPED)
-    return reading.section(Suite, layers.with_sets(tree, typed.sets), registry)
+    whole = layers.with_sets(tree, typed.sets)
+    suite = reading.section(Suite, whole, registry)
+    _check_trusted(suite, whole)
+    return suite
+
+
+def _check_trusted(suite: Suite, tree: Node) -> None:
+    """Refuse what a suite cannot bring about alone.
+
+    Raises:
+        RecipeError: with each value that needs trust.
+    """
+    wishes = (*trust.of_model(suite.model), *trust.of_components(suite))
+    if wishes:
+        raise RecipeError([Fault(wish.path, *wish.said, tree.nearest(wish.path)[0].place) for wish in wishes])
 
 
 def _named(name: str, registry: Registry) -> Node:

@@ -40,6 +40,7 @@ from ctxkit.spec.roles import (
 )
 from ctxkit.spec.search import RopeSearch, RopeSearchContext
 from ctxkit.spec.sizes import Characters, Documents, Epochs, Samples, Size, Steps, Tokens
+from ctxkit.spec.trusting import NeedsTrust
 
 __all__ = [
     "BY_RULE",
@@ -72,6 +73,7 @@ __all__ = [
     "FilterSlot",
     "Measurement",
     "ModelRequest",
+    "NeedsTrust",
     "Options",
     "Phase",
     "RopeFrequencies",

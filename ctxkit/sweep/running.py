@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxkit.errors import ExitCode
 from ctxkit.rundir import read_json, write_json
+from ctxkit.trust import trusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,8 +44,9 @@ class Sweep:
         """Return the words of the command that runs a point."""
         sets = [word for text in (*self.sets, "sweep=null", *point.sets) for word in ("--set", text)]
         plugins = [word for file in self.plugin_files for word in ("--plugin", file)]
+        trusts = [word for key in sorted(trusted()) for word in ("--trust", key)]
         place = ["--run-dir", str(self.directory(point))]
-        return [sys.executable, "-m", "ctxkit", "run", self.recipe, *place, *sets, *plugins]
+        return [sys.executable, "-m", "ctxkit", "run", self.recipe, *place, *sets, *trusts, *plugins]
 
     def line(self, point: Point) -> str:
         """Return that command quoted for a shell."""

@@ -23,7 +23,7 @@ class TokenCounter:
             DataError: it cannot be loaded, or has no end token.
         """
         try:
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         except Exception as error:
             raise DataError(f"the tokenizer {name} cannot be loaded: {refusal(error)}") from error
         self.name = f"counted by {name}"

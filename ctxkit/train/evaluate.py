@@ -171,7 +171,7 @@ def on_device(model: PreTrainedModel) -> PreTrainedModel:
 
 def load_saved(folder: Path, rope: ExtendedRope | None, attn_implementation: str | None) -> PreTrainedModel:
     """Return the model saved in a folder, its rotary frequencies compared with what the recipe asked for."""
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     load = {"dtype": "auto"}
     if attn_implementation:
         load["attn_implementation"] = attn_implementation

@@ -24,6 +24,13 @@ from transformers.utils import logging
 from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit.recipe import ModelSection
 from ctxkit.spec import ModelRequest
+from ctxkit.trust import KERNEL, is_kernel, trusted
+
+OWN_CODE = (
+    "it needs Python code that lies beside it (`auto_map`), and ctxkit runs no code that a model brings; "
+    "a plugin can build it from code that you installed (the hook `ctxkit_make_model`)"
+)
+"""What is said of a model or a tokenizer that transformers would load with `trust_remote_code` alone."""
 
 
 def base_config(model: ModelSection, tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedConfig:
@@ -45,8 +52,25 @@ def base_config(model: ModelSection, tokenizer: PreTrainedTokenizerBase | None) 
 
 
 def _own_config(model: ModelSection) -> PreTrainedConfig:
-    config: PreTrainedConfig = AutoConfig.from_pretrained(str(model.name_or_path), revision=model.revision)
+    config: PreTrainedConfig = AutoConfig.from_pretrained(
+        str(model.name_or_path), revision=model.revision, trust_remote_code=False
+    )
+    _refuse_kernel(model, config)
     return config
+
+
+def _refuse_kernel(model: ModelSection, config: PreTrainedConfig) -> None:
+    """Refuse a model whose own config has a kernel of the hub loaded, which is code, where the recipe states no other.
+
+    Raises:
+        CtxkitError: with exit code 2, and how to go on.
+    """
+    asked = (config, *(getattr(config, name, None) for name in config.sub_configs))
+    wanted = [name for part in asked if is_kernel(name := getattr(part, "_attn_implementation", None))]
+    if wanted and not model.attn_implementation and KERNEL not in trusted():
+        said = f"the config of {model.name_or_path} asks for the kernel {wanted[0]} of the hub, which is compiled code"
+        hint = f"write model.attn_implementation: sdpa, or, if you trust it, add `--trust {KERNEL}`"
+        raise CtxkitError(said, hint, exit_code=ExitCode.RECIPE)
 
 
 def _fresh_config(model: ModelSection, tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedConfig:
@@ -99,6 +123,8 @@ def _quiet() -> Iterator[None]:
 def refusal(error: Exception) -> str:
     """Return what a library said, as one line; the hub's own words do not say that a folder was looked for first."""
     said = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, ValueError) and "trust_remote_code" in said:
+        return OWN_CODE
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
     if isinstance(error, OSError) or "Repo id" in said:
         said += "; there is no folder of this name here"
@@ -165,10 +191,10 @@ def make_model(request: ModelRequest) -> PreTrainedModel:
         if request.weights is None:
             # A fresh model was never saved in any type, so `auto` means transformers' own default.
             load = {name: value for name, value in request.load.items() if value != "auto"}
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(request.config, **load)
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(request.config, trust_remote_code=False, **load)
             return model
         loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            request.weights, config=request.config, **request.load
+            request.weights, config=request.config, trust_remote_code=False, **request.load
         )
     except Exception as error:
         said = refusal(error)

@@ -101,7 +101,7 @@ def _config(model: ModelSection) -> dict[str, Any]:
     """Return the config of a model with weights, or the default one of its architecture where it cannot be reached."""
     name = str(model.name_or_path)
     try:
-        config: Any = AutoConfig.from_pretrained(name, revision=model.revision)
+        config: Any = AutoConfig.from_pretrained(name, revision=model.revision, trust_remote_code=False)
     except Exception as error:
         if not unreached(error):
             raise CtxkitError(f"model: no config can be made: {refusal(error)}", exit_code=ExitCode.RECIPE) from error
@@ -141,7 +141,8 @@ def _model(recipe: Recipe, config: dict[str, Any] | None, halved: int, folder: P
     torch.manual_seed(0)
     made = {**toy, "vocab_size": len(tokenizer), "dtype": "float32"}
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    AutoModelForCausalLM.from_config(AutoConfig.for_model(**made, **ids)).save_pretrained(folder / "model")
+    made_config = AutoConfig.for_model(**made, **ids)
+    AutoModelForCausalLM.from_config(made_config, trust_remote_code=False).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     why = "random weights, small, of the same architecture"
     yield Change(("model", "name_or_path"), str(folder / "model"), why)
@@ -157,7 +158,9 @@ def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
     stated = recipe.tokenizer.name_or_path
     name, revision = (stated, None) if stated else (str(recipe.model.name_or_path), recipe.model.revision)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, revision=revision)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name, revision=revision, trust_remote_code=False
+        )
     except Exception as error:
         if not unreached(error):
             said = f"the tokenizer {name} cannot be loaded: {refusal(error)}"

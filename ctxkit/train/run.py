@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from ctxkit.registry import collect
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed, tokens_per_step, written
 from ctxkit.spec import Context, RunFinished, RunStarted
+from ctxkit.surroundings import settle
 from ctxkit.train.deep import check_sources, check_windows
 from ctxkit.train.disk import full_disk_said
 from ctxkit.train.layout import own_layout
@@ -49,8 +49,8 @@ def run_located(located: Located, host: Host, directory: RunDirectory, command: 
     Raises:
         CtxkitError: with `exit_code` saying what kind of thing went wrong.
     """
-    # TRL pings once a trainer unless it is told not to.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    for taken_out in settle():
+        say(taken_out)
     _refuse_idle_devices(located)
     _say_other_size(located)
     # Its own bars for files of a second or less would tear ours apart.

@@ -56,7 +56,7 @@ def read_adapter(folder: Path, name: str) -> SavedAdapter:
     _check_weights(name, folder)
     model = None
     if (folder / MODEL_CONFIG).is_file():
-        model = _read(name, folder / MODEL_CONFIG, lambda _: AutoConfig.from_pretrained(folder))
+        model = _read(name, folder / MODEL_CONFIG, _model_config)
     words = _WITH in str(config.base_model_name_or_path)
     return SavedAdapter(config, model, words or bool(read_json(folder / ADAPTER_BESIDE).get("merged")))
 
@@ -76,6 +76,11 @@ def write_beside(folder: Path, weights: str, merged: Sequence[str]) -> None:
     beside = f"{weights}{_WITH}{', then of '.join(merged)} merged"
     write_json(folder / CONFIG_NAME, {**written, "base_model_name_or_path": beside})
     write_json(folder / ADAPTER_BESIDE, {"base_model_name_or_path": weights, "merged": list(merged)})
+
+
+def _model_config(file: Path) -> PreTrainedConfig:
+    config: PreTrainedConfig = AutoConfig.from_pretrained(file.parent, trust_remote_code=False)
+    return config
 
 
 def _check_weights(name: str, folder: Path) -> None:

@@ -165,7 +165,7 @@ def _measured(run: Run, stage: Stage, weights: Weights, rope: ExtendedRope | Non
 def _put_together(run: Run, stage: Stage, weights: Weights, rope: ExtendedRope | None) -> PreTrainedModel:
     """Return a model, its RoPE scaled and checked, with the adapters in its weights that are merged into them."""
     folder = run.directory.model(weights.full.name) if weights.full else None
-    config = AutoConfig.from_pretrained(folder) if folder else copy.deepcopy(run.config)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False) if folder else copy.deepcopy(run.config)
     if rope is not None:
         rope.apply(config)
     model = _model(run, request_model(run.located.recipe.model, stage.name, folder, config))

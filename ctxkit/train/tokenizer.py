@@ -79,7 +79,9 @@ def load_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase:
         CtxkitError: with exit code 2, if there is none.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, revision=revision)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name, revision=revision, trust_remote_code=False
+        )
     except Exception as error:
         raise CtxkitError(
             f"the tokenizer {name} cannot be loaded: {refusal(error)}", exit_code=ExitCode.RECIPE

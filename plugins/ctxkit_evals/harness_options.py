@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from ctxkit.spec import Context, EvalOptions, Samples
+from ctxkit.spec import Context, EvalOptions, NeedsTrust, Samples
 
 if TYPE_CHECKING:
     from ctxkit_evals.harness import Harness
@@ -23,8 +23,10 @@ class LmEvalOptions(EvalOptions):
     kind: Literal["lm_eval"]
     tasks: tuple[str, ...] = Field(min_length=1)
     """Names of tasks or groups, as `lm_eval ls tasks` lists them."""
-    include_path: str | None = None
-    """Folder with tasks of your own."""
+    include_path: Annotated[str | None, NeedsTrust("the tasks in that folder may hold Python, which runs as you")] = (
+        None
+    )
+    """Folder with tasks of your own; they may hold Python, so it needs `--trust evals.include_path`."""
     num_fewshot: int | None = Field(default=None, ge=0)
     """Examples in front of each question; as the task has it unless stated."""
     limit: Annotated[PositiveInt | None, Samples()] = None

@@ -151,7 +151,7 @@ def check_evaluator(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
 
 def _loaded(kind: Any, name: str, **options: Any) -> Any:
     try:
-        return kind.from_pretrained(name, **options)
+        return kind.from_pretrained(name, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError) as error:
         said = str(error).strip().splitlines()[0]
         raise CtxkitError(f"longppl: the evaluator {name} cannot be loaded: {said}", "state another, or null") from None
