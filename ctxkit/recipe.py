@@ -199,13 +199,76 @@ class DataSection(Section):
         return self
 
 
+class ContextParallelHandler(Section):
+    """Fields of accelerate's TorchContextParallelConfig."""
+
+    cp_comm_strategy: Literal["allgather", "alltoall"] | None = None
+    """How keys and values travel: all at once, or around the ring."""
+
+
+class SequenceParallelHandler(Section):
+    """Fields of accelerate's DeepSpeedSequenceParallelConfig."""
+
+    sp_seq_length: Annotated[PositiveInt, Tokens()] | None = None
+    """Tokens of every batch, where all have the same."""
+    sp_seq_length_is_variable: bool | None = None
+    """Whether batches have different lengths; true unless stated."""
+    sp_attn_implementation: str | None = None
+    """The attention backend of the model: that of `model.attn_implementation` unless stated."""
+
+
+class ParallelismSection(Section):
+    """Fields of accelerate's ParallelismConfig: over how many processes a model or a row is spread."""
+
+    dp_replicate_size: PositiveInt | None = None
+    """Copies of the model, each in shards of its own."""
+    dp_shard_size: PositiveInt | None = None
+    """Processes over which FSDP spreads the weights beside those that share a row; all that are left unless stated."""
+    tp_size: PositiveInt | None = None
+    """Processes that share each matrix of the model; more than 1 is refused."""
+    cp_size: PositiveInt | None = None
+    """Processes that share a row, keys and values handed around (context parallel); needs `fsdp`."""
+    cp_backend: Literal["torch"] | None = None
+    """Who does it."""
+    cp_handler: ContextParallelHandler | None = None
+    """More about it."""
+    sp_size: PositiveInt | None = None
+    """Processes that share a row, heads exchanged for tokens (sequence parallel, Ulysses); needs ZeRO-3."""
+    sp_backend: Literal["deepspeed"] | None = None
+    """Who does it."""
+    sp_handler: SequenceParallelHandler | None = None
+    """More about it."""
+
+
 class LaunchSection(Section):
-    """How many processes the recipe is made for."""
+    """How many processes the recipe is made for, and how they share the work of every stage."""
 
     num_processes: PositiveInt = 1
     """Processes, one a GPU; `plan` counts tokens per step with it, and `run` says when it finds another number."""
+    num_machines: PositiveInt = 1
+    """Machines that share them evenly; `ctxkit launch` starts the same line on each."""
     config_file: str | None = None
     """accelerate's own configuration file, for DeepSpeed, FSDP or several machines."""
+    hang_timeout: float | None = Field(default=None, gt=0)
+    """Seconds after which a training in which no process does anything new is ended, the process that hangs named; nine
+    tenths of `train.ddp_timeout` unless stated, and with one process only where stated."""
+    deepspeed: Literal["zero1", "zero2", "zero3"] | Mapping[str, Any] | None = None
+    """Shard the optimizer (`zero1`), the gradients too (`zero2`), the weights too (`zero3`); or DeepSpeed's own
+    configuration."""
+    offload_optimizer_device: Literal["none", "cpu", "nvme"] | None = None
+    """Where ZeRO keeps the state of the optimizer."""
+    offload_optimizer_nvme_path: str | None = None
+    """A folder on the local NVMe disk, with `nvme`."""
+    offload_param_device: Literal["none", "cpu", "nvme"] | None = None
+    """Where ZeRO-3 keeps the weights that are not in use."""
+    offload_param_nvme_path: str | None = None
+    """A folder on the local NVMe disk, with `nvme`."""
+    fsdp: bool = False
+    """Shard weights, gradients and optimizer by PyTorch's FSDP2."""
+    fsdp_config: Mapping[str, Any] | None = None
+    """Fields of transformers' `fsdp_config`, such as `activation_checkpointing` and `cpu_offload`."""
+    parallelism_config: ParallelismSection | None = None
+    """Spread each row over several processes."""
 
 
 class Stage(Section):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ctxkit.layers import Node
+from ctxkit.layouts import Setting, layout, layout_settings
 from ctxkit.sft_fields import sft_fields
 
 if TYPE_CHECKING:
@@ -22,15 +22,6 @@ RATE_RULE = r"(?P<base>[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?) */ *((?P<root>sqrt\(
 _RULE = re.compile(RATE_RULE)
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A value with the reason it is there."""
-
-    value: Any
-    origin: str
-    """A place in a file, a `--set`, or what in the recipe it follows from."""
-
-
 def sft_settings(located: Located, stage: Stage) -> dict[str, Setting]:
     """Return what is passed to SFTConfig for a stage; everything else keeps TRL's own default.
 
@@ -38,6 +29,7 @@ def sft_settings(located: Located, stage: Stage) -> dict[str, Setting]:
     """
     tree = located.stages[stage.name]
     stated = {key: Setting(value, str(tree.nearest(("train", key))[0].origin)) for key, value in stage.train.items()}
+    stated |= layout_settings(located, stage)
     if "learning_rate" in stated:
         stated["learning_rate"] = _rate(located.recipe, stage, stated["learning_rate"])
     added = {
@@ -99,12 +91,14 @@ def accumulation(located: Located, stage: Stage) -> int | None:
     own = located.own[stage.name].child("train")
     if parent is None or (own and any(own.child(key) for key in (BATCH, ACCUMULATION))):
         return None
-    if parent.data.row_length == stage.data.row_length and accumulation(located, parent) is None:
+    shared = [layout(located, each).per_row for each in (parent, stage)]
+    same = parent.data.row_length == stage.data.row_length and shared[0] == shared[1]
+    if same and accumulation(located, parent) is None:
         return None
     settings = sft_settings(located, parent)
     tokens = effective(settings, BATCH) * effective(settings, ACCUMULATION) * parent.data.row_length
     row = int(stage.train.get(BATCH, effective({}, BATCH))) * stage.data.row_length
-    return max(-(-int(tokens) // row), 1)
+    return max(-(-int(tokens) * shared[1] // (row * shared[0])), 1)
 
 
 def _logged(stage: Stage) -> dict[str, Setting]:
@@ -133,10 +127,13 @@ def effective(settings: dict[str, Setting], name: str) -> Any:
 
 
 def tokens_per_step(located: Located, stage: Stage, num_processes: int) -> int:
-    """Return the most tokens that one optimizer step can see: batch x accumulation x processes x chunk length."""
+    """Return the most tokens that one optimizer step can see: batch x accumulation x processes x chunk length.
+
+    Processes that share a row count as one.
+    """
     settings = sft_settings(located, stage)
     batch = effective(settings, BATCH) * effective(settings, ACCUMULATION)
-    return int(batch) * num_processes * stage.data.row_length
+    return int(batch) * num_processes * stage.data.row_length // layout(located, stage).per_row
 
 
 def seed(stage: Stage) -> int:

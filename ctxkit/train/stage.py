@@ -19,6 +19,7 @@ from trl import SFTConfig, SFTTrainer
 from ctxkit import launch
 from ctxkit.errors import CtxkitError, DataError, ExitCode, ResumeError
 from ctxkit.host import Host
+from ctxkit.layouts import layout
 from ctxkit.reading import Located
 from ctxkit.recipe import MODEL, Recipe, Stage, Weights
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
@@ -34,6 +35,7 @@ from ctxkit.train.fit import fit
 from ctxkit.train.head import with_head_bias
 from ctxkit.train.layout import own_layout
 from ctxkit.train.model import fit_embeddings, refusal, request_model
+from ctxkit.train.parallel import LayoutGuard
 from ctxkit.train.parameters import count_parameters
 from ctxkit.train.positions import WithPositions
 from ctxkit.train.prepare import prepare_stage
@@ -263,6 +265,7 @@ def _trainer(
         message = f"the trainer of stage {stage.name} refuses its arguments: {refusal(error)}"
         raise CtxkitError(message, "see `train` in the recipe", exit_code=ExitCode.RECIPE) from error
     quiet(trainer)
+    trainer.add_callback(LayoutGuard(trainer, layout(run.located, stage)))
     if served is not None:
         served.check(trainer.get_total_train_batch_size(args))
     return trainer

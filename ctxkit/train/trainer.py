@@ -16,21 +16,28 @@ from trl import SFTConfig, SFTTrainer
 from ctxkit.errors import CtxkitError, ExitCode, Fault, RecipeError
 from ctxkit.reading import Located
 from ctxkit.recipe import Stage
-from ctxkit.settings import sft_settings
+from ctxkit.settings import ACCUMULATION, sft_settings
 from ctxkit.spec import ModelRequest, TrainerRequest, hookimpl
 from ctxkit.train.model import make_model
+from ctxkit.train.parallel import check_world, parallelism
 
 
-def sft_config(located: Located, stage: Stage, output_dir: Path) -> SFTConfig:
+def sft_config(located: Located, stage: Stage, output_dir: Path, accumulation: int | None = None) -> SFTConfig:
     """Return the arguments of a stage; SFTConfig itself judges the values.
+
+    `accumulation` takes the place of the recipe's, where as many rows a step need another.
 
     Raises:
         RecipeError: SFTConfig refuses them.
     """
     values: dict[str, Any] = {name: setting.value for name, setting in sft_settings(located, stage).items()}
+    if accumulation is not None:
+        values[ACCUMULATION] = accumulation
     if not torch.accelerator.is_available():
         # Without it several processes would each train a model of their own, and bf16 would be tried.
         values.setdefault("use_cpu", True)
+    if values.get("parallelism_config"):
+        values["parallelism_config"] = parallelism(values["parallelism_config"], fsdp=bool(values.get("fsdp")))
     try:
         with warnings.catch_warnings():
             if "gradient_checkpointing" not in values:
@@ -44,6 +51,7 @@ def sft_config(located: Located, stage: Stage, output_dir: Path) -> SFTConfig:
             ("stages", stage.name, "train"), f"SFTConfig refuses these values: {said}", origin=node.key_origin
         )
         raise RecipeError([fault]) from error
+    check_world(config)
     kind = (getattr(config, "fsdp_plugin_args", None) or {}).get("state_dict_type", "FULL_STATE_DICT")
     if config.fsdp and kind != "FULL_STATE_DICT":
         message = f"with a state_dict_type of {kind} no whole model could be saved at the end of the stage"

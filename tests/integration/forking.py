@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 SERVER = """
-import json, os, sys
+import importlib, json, os, sys, traceback
 from ctxkit.errors import CtxkitError
 from ctxkit.train import run
 
@@ -32,6 +32,8 @@ def one(order, rank):
         return int(error.exit_code)
     return 0
 
+for name in sys.argv[1:]:
+    importlib.import_module(name)
 for line in sys.stdin:
     order, pids = json.loads(line), []
     for rank in range(order["world"]):
@@ -40,6 +42,8 @@ for line in sys.stdin:
             code = 1
             try:
                 code = one(order, rank)
+            except Exception:
+                traceback.print_exc()
             finally:
                 sys.stderr.flush()
                 os._exit(code)
@@ -87,10 +91,10 @@ class Server:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """Start a server, and end it behind the block."""
+def server(*modules: str) -> Iterator[Server]:
+    """Start a server that imports modules before it forks, and end it behind the block."""
     root = Path(__file__).parents[2]
-    line = [sys.executable, "-c", SERVER]
+    line = [sys.executable, "-c", SERVER, *modules]
     # One thread: a child has none of the threads that its parent computed with.
     env = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     with subprocess.Popen(line, cwd=root, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -1,0 +1,130 @@
+"""Every parallel layout on two processes trains what one process trains, saves it whole, and goes on after a kill.
+
+gloo stands in for NCCL, and `shims.py` for what accelerate keeps for GPUs: what is shown is that the numbers are right,
+never speed or memory. Losses and gradient norms are those of one process within float32's rounding.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import load_peft_weights
+from transformers import AutoModelForCausalLM
+
+from ctxkit.errors import ExitCode
+from tests.integration.forking import Server, server
+from tests.integration.micro import RECIPE
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
+HEAD = RECIPE[: RECIPE.index("evals:")]
+DATA = """\
+data:
+  sources:
+    - {kind: repeats, documents: 24, length: 31}
+    - {kind: repeats, documents: 16, length: 20, max_period: 10}
+  chunker: {kind: overlap, length: 32}
+"""
+TWO = f"""\
+name: two
+model: {{name_or_path: START}}
+{HEAD[HEAD.index("train:", HEAD.index("vocab_size")) :]}\
+  max_steps: 6
+{DATA}"""
+LORA = {"r": 4, "target_modules": ["q_proj", "v_proj"]}
+ZERO3: dict[str, Any] = {"deepspeed": "zero3"}
+FSDP: dict[str, Any] = {"fsdp": True}
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "ddp": {"launch": {}},
+    "zero2": {"launch": {"deepspeed": "zero2"}},
+    "zero3": {"launch": ZERO3},
+    "zero3-lora": {"launch": ZERO3, "adapter": LORA},
+    "fsdp": {"launch": FSDP},
+    "fsdp-lora": {"launch": FSDP, "adapter": LORA},
+    "cp": {"launch": {**FSDP, "parallelism_config": {"cp_size": 2}}},
+    "sp": {"launch": {**ZERO3, "parallelism_config": {"sp_size": 2}}},
+}
+ROUNDING = 2e-5
+"""How much a loss or a gradient norm may differ, as a part of it: the same numbers, summed in another order."""
+WEIGHTS = 1e-4
+"""How much a weight may differ after six steps of Adam with a rate of 0.01."""
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Server]:
+    """A process that has loaded the libraries and the shims."""
+    with server("tests.integration.shims") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def start(forks: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with weights that every run starts from: ZeRO-3 draws those of a fresh model in another order."""
+    folder = tmp_path_factory.mktemp("start")
+    (folder / "start.yaml").write_text(HEAD + "  max_steps: 0\n" + DATA, encoding="utf-8")
+    forks.start(folder / "start.yaml", folder / "run")
+    assert forks.ended() == [ExitCode.DONE]
+    return folder / "run/stages/micro/model"
+
+
+def written(folder: Path, start: Path, layout: dict[str, Any], batch: int) -> Path:
+    """Write a recipe with a layout and return it."""
+    text = TWO.replace("START", str(start)).replace("batch_size: 4", f"batch_size: {batch}")
+    recipe = folder / "two.yaml"
+    recipe.write_text(text + "".join(f"{key}: {json.dumps(value)}\n" for key, value in layout.items()), "utf-8")
+    return recipe
+
+
+@pytest.fixture(scope="module")
+def one(forks: Server, start: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The runs of one process: all weights, and an adapter."""
+    runs = {}
+    for name, section in {"": {}, "lora": {"adapter": LORA}}.items():
+        folder = tmp_path_factory.mktemp(f"one{name}")
+        forks.start(written(folder, start, section, 4), folder / "run")
+        assert forks.ended() == [ExitCode.DONE]
+        runs[name] = folder / "run"
+    return runs
+
+
+def steps(run: Path) -> dict[int, tuple[float, float]]:
+    """Return loss and gradient norm by step."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: (line["loss"], line["grad_norm"]) for line in lines if "loss" in line}
+
+
+def model(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a saved model, as it is loaded; or those of an adapter."""
+    if (folder / "adapter_config.json").exists():
+        return load_peft_weights(str(folder), device="cpu")
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    return {name: weight.detach() for name, weight in loaded.named_parameters()}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_two_processes_are_one(name: str, forks: Server, start: Path, one: dict[str, Path], tmp_path: Path) -> None:
+    """Killed behind a checkpoint and started again, two processes log and save what one process does in one go."""
+    layout = LAYOUTS[name]
+    if "deepspeed" in layout["launch"] and importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("deepspeed is not installed")
+    shared = "parallelism_config" in layout["launch"]
+    recipe, run = written(tmp_path, start, layout, 4 if shared else 2), tmp_path / "run"
+    sealed = run / "stages/two/checkpoints/checkpoint-2/ctxkit.json"
+    pids = forks.start(recipe, run, world=2)
+    forks.killed(pids, sealed.exists)
+    assert not (run / "stages/two/model").exists()
+    forks.start(recipe, run, world=2)
+    assert forks.ended() == [ExitCode.DONE, ExitCode.DONE]
+    whole = one["lora" if "adapter" in layout else ""]
+    found, wanted = steps(run), steps(whole)
+    assert found.keys() == wanted.keys()
+    assert all(found[step] == pytest.approx(wanted[step], rel=ROUNDING) for step in wanted)
+    saved, expected = model(run / "stages/two/model"), model(whole / "stages/two/model")
+    assert saved.keys() == expected.keys()
+    assert all(torch.allclose(saved[key], expected[key], rtol=0, atol=WEIGHTS) for key in expected)
