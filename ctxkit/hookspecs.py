@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ctxkit.errors import Fault
     from ctxkit.spec.events import ModelRequest, RunFinished, RunStarted, StageFinished, TrainerRequest
     from ctxkit.spec.options import Component
+    from ctxkit.spec.planning import PlanAnswer, PlanRequest
 
 hookspec = pluggy.HookspecMarker("ctxkit")
 
@@ -107,6 +108,14 @@ class Hooks(Protocol):
         """Draw a sweep: write what you like into its directory, return text for stdout or None.
 
         `sweep.json` there holds the points and the pooled results; see `docs/run-directory.md`.
+        """
+
+    @hookspec(firstresult=True)
+    def ctxkit_plan(self, request: PlanRequest) -> PlanAnswer | None:
+        """Return how a recipe fits some hardware, or None to leave it to the next plugin.
+
+        The first answer wins; ctxkit's own planner comes last. Asked for by `ctxkit plan` and, for advice, when a run
+        ends for want of memory; it must be quick and must not import the training stack.
         """
 
     @hookspec

@@ -88,17 +88,30 @@ class Host:
             CtxkitError: a plugin raised something else than one itself.
         """
         for implementation in getattr(self.hook, hook).get_hookimpls():
-            try:
-                answer = implementation.function(**{name: values[name] for name in implementation.argnames})
-                # A generator would fail only where it is read, and nobody would know whose it is.
-                yield implementation.plugin_name, list(answer) if isinstance(answer, Iterator) else answer
-            except CtxkitError:
-                raise
-            except Exception as error:
-                plugin = self.plugin(implementation.plugin_name)
-                message = f"plugin {plugin.name} ({plugin.origin}): {hook} failed: {one_line(error)}"
-                hint = f"report it to its author, or leave it out with {DISABLE_VARIABLE}={plugin.name}"
-                raise CtxkitError(message, hint) from error
+            yield implementation.plugin_name, self._answer(implementation, hook, values)
+
+    def first(self, hook: str, **values: object) -> Any:
+        """Return the first answer to a hook that is not None, in pluggy's order (`tryfirst`, `trylast`); else None.
+
+        Raises:
+            CtxkitError: a plugin raised something else than one itself.
+        """
+        implementations = reversed(getattr(self.hook, hook).get_hookimpls())
+        answers = (self._answer(implementation, hook, values) for implementation in implementations)
+        return next((answer for answer in answers if answer is not None), None)
+
+    def _answer(self, implementation: pluggy.HookImpl, hook: str, values: dict[str, object]) -> Any:
+        try:
+            answer = implementation.function(**{name: values[name] for name in implementation.argnames})
+            # A generator would fail only where it is read, and nobody would know whose it is.
+            return list(answer) if isinstance(answer, Iterator) else answer
+        except CtxkitError:
+            raise
+        except Exception as error:
+            plugin = self.plugin(implementation.plugin_name)
+            message = f"plugin {plugin.name} ({plugin.origin}): {hook} failed: {one_line(error)}"
+            hint = f"report it to its author, or leave it out with {DISABLE_VARIABLE}={plugin.name}"
+            raise CtxkitError(message, hint) from error
 
     def register(self, plugin: object, name: str) -> None:
         """Register an object under a name.

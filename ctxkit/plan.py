@@ -1,16 +1,69 @@
-"""A checked recipe as text or JSON: every value with its origin, tokens per step, and the line that launches it."""
+"""A checked recipe as text or JSON: every value with its origin, tokens per step, and the line that launches it.
+
+What it needs on given hardware, a planner says: whichever plugin answers `ctxkit_plan`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from ctxkit import checks
+from ctxkit.errors import CtxkitError
 from ctxkit.launch import launch_line
+from ctxkit.plan_request import plan_request
 from ctxkit.recipe import MODEL, Stage
 from ctxkit.settings import effective, seed, sft_settings, tokens_per_step, written
+from ctxkit.spec.planning import Hardware, PlanAnswer
 
 if TYPE_CHECKING:
+    from ctxkit.host import Host
     from ctxkit.reading import Located
+    from ctxkit.rundir import RunDirectory
+
+ADVICE_LINES = 10
+"""How much is said after a run that ran out of memory."""
+
+
+def on_hardware(located: Located, host: Host, hardware: Hardware, directory: RunDirectory) -> PlanAnswer:
+    """Return what a planner says of a recipe on some hardware; `directory` may hold its prepared data.
+
+    Raises:
+        CtxkitError: no plugin plans, or what is asked cannot be planned, with the reason.
+    """
+    answer = host.first("ctxkit_plan", request=plan_request(located, "plan", hardware, directory, network=True))
+    if not isinstance(answer, PlanAnswer):
+        raise CtxkitError("no plugin plans", "ctxkit's own does: see `ctxkit plugins` for why it is not loaded")
+    return answer
+
+
+def parameters(located: Located, host: Host) -> PlanAnswer | None:
+    """Return how large the model is, where its config is at hand without the network and a plugin knows its kind."""
+    try:
+        answer = host.first("ctxkit_plan", request=plan_request(located, "parameters"))
+    except CtxkitError:
+        return None
+    return answer if isinstance(answer, PlanAnswer) else None
+
+
+def advice(
+    located: Located,
+    host: Host,
+    *,
+    gpu: str | None = None,
+    gpu_bytes: int | None = None,
+    gpus: int | None = None,
+) -> str:
+    """Return what would make a run fit that ended for want of memory: at most ten lines, or an empty text.
+
+    `gpu` is the name that the driver has for the device, `gpu_bytes` its memory, `gpus` the number of processes. Reads
+    no network and never raises: the run has an error of its own to tell.
+    """
+    try:
+        hardware = Hardware(gpu=gpu, gpus=gpus, gpu_bytes=gpu_bytes)
+        answer = host.first("ctxkit_plan", request=plan_request(located, "advice", hardware))
+        return "\n".join(answer.text.splitlines()[:ADVICE_LINES]) if isinstance(answer, PlanAnswer) else ""
+    except Exception:  # noqa: BLE001 - whatever is wrong with the advice, the error comes first
+        return ""
 
 
 def plan(located: Located) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from ctxkit.spec.options import (
     SourceSlot,
     TokenFilterOptions,
 )
+from ctxkit.spec.planning import Hardware, PlanAnswer, PlannedRows, PlannedStage, PlanRequest
 from ctxkit.spec.reports import EvalReport, Measurement, Sample
 from ctxkit.spec.roles import (
     BY_RULE,
@@ -71,11 +72,16 @@ __all__ = [
     "Filter",
     "FilterOptions",
     "FilterSlot",
+    "Hardware",
     "Measurement",
     "ModelRequest",
     "NeedsTrust",
     "Options",
     "Phase",
+    "PlanAnswer",
+    "PlanRequest",
+    "PlannedRows",
+    "PlannedStage",
     "RopeFrequencies",
     "RopeOptions",
     "RopeScaler",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULT_OPTIMIZER = "adamw_torch_fused"
 ZERO: tuple[Sharding, ...] = ("none", "zero1", "zero2", "zero3")
+PLAIN: tuple[Weights, ...] = ("float32", "bfloat16", "float16")
 FLASH = ("flash", "kernels-community", "ctxkit_varlen", "varlen", "flex")
 """How the names of attention backends begin or go that never build a tokens by tokens matrix."""
 
@@ -40,7 +41,7 @@ def setup_of(recipe: Mapping[str, Any], stage: PlannedStage, config: Mapping[str
     return Setup(
         weights=_weights(model, config),
         compute_bytes=compute,
-        adapter=_adapter(stage.adapter, model),
+        adapter=_adapter(stage.adapter),
         rows=rows,
         accumulation=_number(settings, "gradient_accumulation_steps", 1),
         checkpointing=_checkpointing(settings),
@@ -48,7 +49,6 @@ def setup_of(recipe: Mapping[str, Any], stage: PlannedStage, config: Mapping[str
         activation_offload=bool(settings.get("activation_offloading") or _kwargs(settings).get("offload")),
         loss="chunked",
         liger_layers=bool(settings.get("use_liger_kernel")),
-        mlp_tile=_tile(recipe, stage),
         attention=attention,
         dense_mask=attention == "sdpa" and sequence == "none" and (stage.document_mask or rows > 1),
         optimizer=str(settings.get("optim") or DEFAULT_OPTIMIZER),
@@ -64,7 +64,9 @@ def setup_of(recipe: Mapping[str, Any], stage: PlannedStage, config: Mapping[str
 def unread(recipe: Mapping[str, Any]) -> list[str]:
     """Return what of a recipe decides on memory and is not read here."""
     file = (recipe.get("launch") or {}).get("config_file")
-    return [f"launch.config_file ({file}) is not read: what it says of DeepSpeed or FSDP is not counted"] if file else []
+    return (
+        [f"launch.config_file ({file}) is not read: what it says of DeepSpeed or FSDP is not counted"] if file else []
+    )
 
 
 def _weights(model: Mapping[str, Any], config: Mapping[str, Any]) -> Weights:
@@ -76,7 +78,7 @@ def _weights(model: Mapping[str, Any], config: Mapping[str, Any]) -> Weights:
     dtype = model.get("dtype") or "float32"
     if dtype == "auto":
         dtype = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
-    return dtype if dtype in ("float32", "bfloat16", "float16") else "bfloat16"
+    return next((known for known in PLAIN if known == dtype), "bfloat16")
 
 
 def _full_precision(settings: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
@@ -86,7 +88,7 @@ def _full_precision(settings: Mapping[str, Any], model: Mapping[str, Any]) -> bo
     return not mixed and model.get("dtype", "float32") == "float32"
 
 
-def _adapter(adapter: Mapping[str, Any] | None, model: Mapping[str, Any]) -> Adapter | None:
+def _adapter(adapter: Mapping[str, Any] | None) -> Adapter | None:
     if adapter is None:
         return None
     targets = adapter.get("target_modules") or ()
@@ -127,10 +129,6 @@ def _attention(model: Mapping[str, Any]) -> Attention:
     return "eager" if name == "eager" else "sdpa"
 
 
-def _tile(recipe: Mapping[str, Any], stage: PlannedStage) -> int | None:
-    return None
-
-
 def _sequence(settings: Mapping[str, Any]) -> tuple[Sequence, int]:
     sizes = _mapping(settings.get("parallelism_config"))
     for name, kind in (("sp_size", "ulysses"), ("cp_size", "ring")):
@@ -145,10 +143,9 @@ def _layout(settings: Mapping[str, Any], gpus: int) -> _Layout:
         offload = {part: _mapping(zero.get(f"offload_{part}")).get("device", "none") for part in ("optimizer", "param")}
         return _Layout(ZERO[int(zero.get("stage") or 0)], gpus, offload["optimizer"], offload["param"])
     if settings.get("fsdp"):
-        sizes = _mapping(settings.get("parallelism_config"))
-        copies = int(sizes.get("dp_replicate_size") or 1)
-        offload = "cpu" if _mapping(settings.get("fsdp_config")).get("cpu_offload") else "none"
-        return _Layout("fsdp", max(gpus // copies, 1), offload, offload)  # type: ignore[arg-type]
+        copies = int(_mapping(settings.get("parallelism_config")).get("dp_replicate_size") or 1)
+        where: Offload = "cpu" if _mapping(settings.get("fsdp_config")).get("cpu_offload") else "none"
+        return _Layout("fsdp", max(gpus // copies, 1), where, where)
     return _Layout()
 
 

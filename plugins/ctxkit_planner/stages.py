@@ -1,0 +1,116 @@
+"""One stage on given GPUs: what it needs, how long it takes, and the longest rows that it could have."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ctxkit_planner.memory import largest_window, memory
+from ctxkit_planner.parameters import parameters
+from ctxkit_planner.setups import setup_of
+from ctxkit_planner.speed import step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ctxkit.spec import PlannedStage
+    from ctxkit_planner.machines import Machines
+    from ctxkit_planner.memory import Memory
+    from ctxkit_planner.setup import Setup
+    from ctxkit_planner.shape import Shape
+    from ctxkit_planner.speed import Step
+
+WINDOW_STEP = 1024
+"""A largest window is a multiple of so many tokens."""
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What a stage comes to."""
+
+    stage: PlannedStage
+    shape: Shape
+    setup: Setup
+    machines: Machines
+    kernel: str
+    """`model.attn_implementation`."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the longest row: of the prepared data where nothing pads it, else of the recipe."""
+        prepared = self.stage.prepared
+        padded = self.setup.sequence != "none"
+        return self.stage.row_length if prepared is None or padded else max(prepared.longest, 1)
+
+    @property
+    def memory(self) -> Memory:
+        """Its peak."""
+        return memory(self.shape, self.setup, self.tokens)
+
+    @property
+    def fits(self) -> bool:
+        """Whether GPU and host hold it."""
+        return self.machines.hold(self.memory)
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of one optimizer step, over all processes."""
+        return max(self.machines.gpus // self.setup.sequence_size, 1) * self.setup.rows * self.setup.accumulation
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Tokens of one optimizer step: with prepared data what its rows hold on average, else full rows."""
+        prepared = self.stage.prepared
+        row = prepared.tokens / prepared.rows if prepared and prepared.rows else self.stage.row_length
+        return self.rows_per_step * row
+
+    @property
+    def efficiency(self) -> float | None:
+        """Trained tokens by those that full rows would have; None without prepared data."""
+        prepared = self.stage.prepared
+        if prepared is None or not prepared.rows:
+            return None
+        return prepared.tokens_trained / (prepared.rows * self.stage.row_length)
+
+    @property
+    def steps(self) -> int | None:
+        """Optimizer steps: as stated, or by epochs over the rows that there are or at most will be; else None."""
+        if self.stage.steps is not None or not self.stage.trains:
+            return self.stage.steps or 0
+        rows = self.stage.prepared.rows if self.stage.prepared else self._most_rows
+        epochs = float(self.stage.settings.get("num_train_epochs") or 3)
+        return None if rows is None else math.ceil(math.ceil(rows / self.rows_per_step) * epochs)
+
+    @property
+    def step(self) -> Step:
+        """The time of one step, on rows as long as they are on average."""
+        row = max(round(self.tokens_per_step / self.rows_per_step), 1)
+        return step(self.shape, self.setup, row, self.machines, self.kernel)
+
+    @property
+    def largest_window(self) -> int:
+        """The longest rows that fit with everything else as it is, in tokens; 0 where none do."""
+        machines = self.machines
+        multiple = WINDOW_STEP * self.setup.sequence_size if self.setup.sequence == "ulysses" else WINDOW_STEP
+        host = machines.host_bytes / machines.beside
+        return largest_window(self.shape, self.setup, machines.usable_bytes, host, multiple)
+
+    @property
+    def counted(self) -> tuple[int, int]:
+        """Parameters, those of an adapter included; and those that are trained."""
+        found = parameters(self.shape, self.setup.adapter)
+        return found.total, found.trainable if self.stage.trains else 0
+
+    @property
+    def _most_rows(self) -> int | None:
+        most = self.stage.max_tokens
+        return None if most is None else math.ceil(most / self.stage.row_length)
+
+
+def stage_plan(
+    recipe: Mapping[str, Any], stage: PlannedStage, config: Mapping[str, Any], shape: Shape, machines: Machines
+) -> StagePlan:
+    """Return the plan of one stage of a recipe."""
+    setup = setup_of(recipe, stage, config, machines.gpus)
+    return StagePlan(stage, shape, setup, machines, str((recipe.get("model") or {}).get("attn_implementation") or ""))
