@@ -111,10 +111,36 @@ def cli() -> None:
     help="Run it whole at toy size on the CPU, in about a minute: a small random model of the same architecture, "
     "short lengths of the same ratios, a few steps.  [run directory: runs/NAME-rehearsal]",
 )
+@click.option(
+    "--resume",
+    default="auto",
+    show_default=True,
+    callback=_not_empty,
+    metavar="auto|must|never|CHECKPOINT",
+    help="Go on where something is to go on with, or only then, or never in an old directory; or go on from "
+    "STAGE/checkpoint-N, later ones being set aside.",
+)
+@click.option(
+    "--on-change",
+    type=click.Choice(["keep", "reset"]),
+    help="When the learning rate or another value of the schedule changed: an interrupted stage goes on by the old "
+    "ones, or by the new ones from its checkpoint on.",
+)
+@click.option(
+    "--allow-drift", is_flag=True, help="Go on though data, order, model or code changed; what drifted is recorded."
+)
+@click.option("--quick", is_flag=True, help="Check the sizes of a checkpoint's files, and not every byte.")
 @SET
 @TRUST
 @PLUGIN
-def run(recipe: str, run_dir: str | None, rehearse: bool, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:
+def run(
+    recipe: str,
+    run_dir: str | None,
+    rehearse: bool,
+    sets: tuple[str, ...],
+    plugin_files: tuple[str, ...],
+    **going_on: Any,
+) -> None:
     """Train, evaluate and report what a recipe says; typed again, continue where it was.
 
     \b
@@ -124,10 +150,12 @@ def run(recipe: str, run_dir: str | None, rehearse: bool, sets: tuple[str, ...],
     """  # noqa: D301 - click looks for the character
     from ctxkit import commands
 
+    if rehearse and going_on != {"resume": "auto", "on_change": None, "allow_drift": False, "quick": False}:
+        raise click.UsageError("--rehearse starts anew each time: there is nothing to say about going on")
     if rehearse:
         commands.rehearse(recipe, run_dir, sets, plugin_files)
     else:
-        commands.run(recipe, run_dir, sets, plugin_files)
+        commands.run(recipe, run_dir, sets, plugin_files, commands.Resume(going_on.pop("resume"), **going_on))
 
 
 @cli.command()

@@ -27,6 +27,7 @@ from ctxkit.launch import alone, rank
 from ctxkit.masking import mask
 from ctxkit.registry import Registry, collect
 from ctxkit.rehearsal import SUFFIX
+from ctxkit.resuming import AUTO, Resume
 from ctxkit.rundir import RunDirectory, read_json
 from ctxkit.schema import recipe_schema
 from ctxkit.searches import chosen
@@ -41,18 +42,20 @@ PATIENCE_SECONDS = 10
 """How long a silent process leaves the word to the first one."""
 
 
-def run(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:
+def run(
+    recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: tuple[str, ...], resume: Resume = AUTO
+) -> None:
     """Run a recipe, or say that it is finished; the training libraries load only when there is something to do."""
     host, registry = _plugins(plugin_files)
     located = load(Path(recipe), registry, host, sets)
     directory = _directory(located, run_dir)
-    if not _finished(directory, located):
+    if not _finished(directory, located, resume):
         _warn(located)
         _loading()
         from ctxkit.train import run_located
 
         with _page_of_its_end(host, directory):
-            run_located(located, host, directory, command=["ctxkit", *sys.argv[1:]])
+            run_located(located, host, directory, ["ctxkit", *sys.argv[1:]], resume)
     if rank() == 0:
         _report(host, directory)
 
@@ -324,7 +327,7 @@ def _check_distinct(made: Sequence[sweeps.Point], recipes: Sequence[Located]) ->
 
 def _holds_another(folder: Path, located: Located) -> bool:
     try:
-        RunDirectory(folder).holds(identity.plain(located.recipe), identity.components(located.recipe))
+        RunDirectory(folder).holds(identity.fingerprint(located.recipe))
     except ResumeError:
         return True
     return False
@@ -460,11 +463,11 @@ def _warn(located: Located) -> None:
         _say(_styled("note: ", "yellow") + fault.render())
 
 
-def _finished(directory: RunDirectory, located: Located) -> bool:
+def _finished(directory: RunDirectory, located: Located, resume: Resume) -> bool:
     """Say so if this very recipe is finished in a run directory."""
-    if directory.status().get("status") != "done":
+    if directory.status().get("status") != "done" or resume.where not in ("auto", "must"):
         return False
-    if not directory.holds(identity.plain(located.recipe), identity.components(located.recipe)):
+    if not directory.holds(identity.fingerprint(located.recipe), resume):
         return False
     if any(read_json(path).get("failures") for path in directory.path.glob("evals/*/*.json")):
         return False  # what could not be measured is tried once more

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from ctxkit.fingerprint import Fingerprint
 from ctxkit.masking import masked
 from ctxkit.provenance import source_hash
 from ctxkit.registry import kind_of
 from ctxkit.spec import Component
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ctxkit.recipe import Recipe
 
@@ -31,6 +32,11 @@ def plain(recipe: Recipe) -> dict[str, Any]:
     """Return a resolved recipe as plain values, its stages spelled out and secrets masked."""
     plain: dict[str, Any] = masked(recipe.model_dump(mode="json", by_alias=True))
     return plain
+
+
+def fingerprint(recipe: Recipe, used: Mapping[str, str] | None = None) -> Fingerprint:
+    """Return what a run of a recipe is known by; `used` where its components are hashed already."""
+    return Fingerprint(plain(recipe), components(recipe) if used is None else used, recipe)
 
 
 def components(recipe: Recipe) -> dict[str, str]:

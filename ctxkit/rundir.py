@@ -10,18 +10,24 @@ import shutil
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
-from ctxkit import yaml_core
+from ctxkit import fingerprint, resuming, yaml_core
 from ctxkit.errors import CtxkitError, DiskError, ResumeError
 from ctxkit.masking import mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
-MAX_CHANGES_SHOWN = 10
+    from ctxkit.fingerprint import Fingerprint
+    from ctxkit.resuming import Resume
+
+NAMES_SHOWN = 10
+LOCK_TRIES, LOCK_SECONDS = 5, 0.05
+"""A look at a lock holds it for a moment."""
 PREPARED = {"data", "data.json", "data.html", "tokenizer", "rehearsal"}
 """What may lie in a directory that holds no run yet."""
 PATIENCE_SECONDS = 600
@@ -108,6 +114,18 @@ class RunDirectory:
         """Write values into `run.json`."""
         write_json(self.path / "run.json", {**self.status(), **values})
 
+    @property
+    def killed(self) -> bool:
+        """Whether a run that never ended left the directory: it says `running`, and no process here holds the lock."""
+        if self.status().get("status") != "running":
+            return False
+        try:
+            with (self.path / ".lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the directory for this process; a killed process leaves no lock behind.
@@ -123,72 +141,161 @@ class RunDirectory:
             message = f"the run directory {self.path} cannot be written: {error.strerror}"
             raise DiskError(message, "choose another with --run-dir") from error
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            if not any(_held(lock) for _ in range(LOCK_TRIES)):
                 raise CtxkitError(
                     f"another process is running in {self.path}", "wait for it, or choose another --run-dir"
-                ) from None
+                )
             yield
 
-    def holds(self, recipe: Mapping[str, Any], components: Mapping[str, str]) -> bool:
-        """Return whether the recipe written here is this one; False for a new directory, or for other evals.
+    @property
+    def stages_begun(self) -> dict[str, str]:
+        """Of each stage that something was trained of, whether it is `finished` or `interrupted`."""
+        begun = [path.parent.parent.name for path in self.path.glob("stages/*/checkpoints/begun.json")]
+        finished = {path.parent.name for path in self.path.glob("stages/*/stage.json")}
+        return dict.fromkeys(begun, resuming.INTERRUPTED) | dict.fromkeys(finished, resuming.FINISHED)
 
-        Evals, descriptions and how often to log or save may change: they do not change what is trained. `components`
-        holds the hash of the source of every component that the recipe trains with.
+    def recorded(self) -> dict[str, Any] | None:
+        """Return the plain recipe that the directory is a run of, or None for a new directory.
+
+        Raises:
+            ResumeError: it holds something else.
+        """
+        file = self.path / "recipe.yaml"
+        if file.exists():
+            parsed: dict[str, Any] = _plain(yaml_core.parse(file.read_text(encoding="utf-8"), str(file)))
+            return parsed
+        if self.status() or any(self.path.glob("stages/*")):
+            raise ResumeError(f"{self.path} holds another run, without its recipe", "choose another --run-dir")
+        found = {path.name for path in self.path.glob("*")} - PREPARED
+        # What begins with a dot or was never renamed, a kill left behind.
+        strange = {name for name in found if not name.startswith(".") and ".tmp-" not in name}
+        if strange:
+            names = ", ".join(sorted(strange)[:NAMES_SHOWN])
+            raise ResumeError(f"{self.path} holds other files: {names}", "choose another --run-dir")
+        return None
+
+    def decide(self, new: Fingerprint, resume: Resume = resuming.AUTO) -> resuming.Decision | None:
+        """Return what becomes of a recipe that is to go on here; None for a new directory.
+
+        Raises:
+            ResumeError: it may not; see `ctxkit.resuming`.
+        """
+        old = self.recorded()
+        if old is None:
+            return None
+        changed = _component_changes(self.status().get("components", {}), new.components)
+        if changed and not resume.allow_drift:
+            raise resuming.another_recipe(self.path, changed)
+        made = resuming.decide(old, new, self.stages_begun, resume, self.path)
+        return replace(made, components=tuple(changed))
+
+    def holds(self, new: Fingerprint, resume: Resume = resuming.AUTO) -> bool:
+        """Return whether the recipe written here is this one; False for a new directory, or for other evals.
 
         Raises:
             ResumeError: what is trained changed; names each change.
         """
-        file = self.path / "recipe.yaml"
-        if not file.exists():
-            if self.status() or any(self.path.glob("stages/*")):
-                raise ResumeError(f"{self.path} holds another run, without its recipe", "choose another --run-dir")
-            found = {path.name for path in self.path.glob("*")} - PREPARED
-            # What begins with a dot or was never renamed, a kill left behind.
-            strange = {name for name in found if not name.startswith(".") and ".tmp-" not in name}
-            if strange:
-                names = ", ".join(sorted(strange)[:MAX_CHANGES_SHOWN])
-                raise ResumeError(f"{self.path} holds other files: {names}", "choose another --run-dir")
-            return False
-        old, wanted = _plain(yaml_core.parse(file.read_text(encoding="utf-8"), str(file))), _as_json(recipe)
-        changes = [
-            *_changes(_trained(old), _trained(wanted)),
-            *_component_changes(self.status().get("components", {}), components),
-        ]
-        if changes:
-            shown = changes[:MAX_CHANGES_SHOWN]
-            more = [f"... and {len(changes) - len(shown)} more"] if len(changes) > len(shown) else []
-            raise ResumeError(
-                "\n  ".join([f"{self.path} holds a run of another recipe:", *shown, *more]),
-                "undo the change to continue that run, or start a new one with --run-dir",
-            )
-        return bool(old == wanted)
+        decision = self.decide(new, resume)
+        return decision is not None and decision.same
 
-    def claim(self, recipe: Mapping[str, Any], components: Mapping[str, str]) -> None:
+    def claim(self, new: Fingerprint, resume: Resume = resuming.AUTO) -> tuple[str, ...]:
         """Write the resolved recipe, unless the directory holds a run of another one; only under the lock.
 
+        Returns what a person should read.
+
         Raises:
-            ResumeError: it does.
+            ResumeError: it does, or what was typed about going on does not fit.
         """
+        self._check_asked(resume)
         try:
-            if self.holds(recipe, components):
-                return
+            decision = self.decide(new, resume)
         except ResumeError:
             if self.begun or not (self.path / "recipe.yaml").exists():
                 raise
+            decision = None
             # Nothing is trained or measured yet: prepared data is known by its content, the tokenizer is made again.
             shutil.rmtree(self.tokenizer, ignore_errors=True)
+        if decision is None or not decision.same or decision.components:
+            self._remember(decision)
+        if decision is None or not decision.same:
+            recipe = decision.recipe if decision else fingerprint.plain(new.recipe)
+            write_text(self.path / "recipe.yaml", yaml_core.dump(recipe))
+        return decision.said if decision else ()
+
+    def asked(self, resume: Resume) -> tuple[str, Path] | None:
+        """Return the stage and the folder of the checkpoint that was asked for, if one was.
+
+        Raises:
+            ResumeError: it is none of this run, or of a stage that is finished.
+        """
+        if resume.checkpoint is None:
+            return None
+        typed = Path(resume.checkpoint)
+        short = self.stage(typed.parent.name) / "checkpoints" / typed.name
+        found = (short if len(typed.parts) == len(("STAGE", "checkpoint")) and short.is_dir() else typed).resolve()
+        stages = self.path.resolve() / "stages"
+        if found.parent.name != "checkpoints" or found.parent.parent.parent != stages or not found.is_dir():
+            said = f"{resume.checkpoint} is no checkpoint of {self.path}"
+            raise ResumeError(said, "say --resume STAGE/checkpoint-N, or the folder of one in this run directory")
+        stage = found.parent.parent.name
+        if self.stage_record(stage).exists():
+            said = f"stage {stage} is finished, and what follows it was trained from its end"
+            raise ResumeError(said, "copy the checkpoint, and start a new run from it with model.name_or_path")
+        return stage, self.stage(stage) / "checkpoints" / found.name
+
+    def _check_asked(self, resume: Resume) -> None:
+        if resume.where == "never" and self.begun:
+            raise ResumeError(f"{self.path} holds a run", "choose another --run-dir, or leave out --resume never")
+        whole = (*self.path.glob("stages/*/stage.json"), *self.path.glob("stages/*/checkpoints/checkpoint-*"))
+        if resume.where == "must" and not whole:
+            said = f"{self.path} holds nothing to go on with"
+            raise ResumeError(said, "is this the right --run-dir? Or leave out --resume must")
+        self.asked(resume)
+
+    def _remember(self, decision: resuming.Decision | None) -> None:
+        """Write down what a changed recipe goes on from, before the recipe itself changes."""
+        old = self.recorded()
+        for stage in old["stages"] if old and decision else ():
+            file = self.begun_record(stage["name"])
+            begun = read_json(file)
+            if begun and "schedules" not in begun:
+                write_json(file, {**begun, "schedules": [[0, fingerprint.schedule(stage)]]})
         if self.status():
             # First: killed in between, the run must not look finished with evals that were not made.
             self.update(status="running")
-        write_text(self.path / "recipe.yaml", yaml_core.dump(_as_json(recipe)))
+        if decision is not None and (decision.drifted or decision.components):
+            self.record_drift([*map(str, decision.drifted), *decision.components])
+
+    def begun_record(self, stage: str) -> Path:
+        """Return the file that says by what a stage is trained; written when its training begins."""
+        return self.stage(stage) / "checkpoints" / "begun.json"
+
+    def record_drift(self, changes: list[str], stage: str | None = None, step: int | None = None) -> None:
+        """Add to `run.json` what a run goes on with that its earlier steps were not trained by.
+
+        Args:
+            changes: Each with its old and new value.
+            stage: The one that goes on; None for every stage that was interrupted.
+            step: Of its checkpoint.
+        """
+        begun = [stage] if stage else [name for name, how in self.stages_begun.items() if how == resuming.INTERRUPTED]
+        steps = {name: self._last_step(name) if step is None else step for name in begun}
+        entry = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "from_steps": steps, "changes": changes}
+        self.update(drift=[*self.status().get("drift", []), entry])
+
+    def _last_step(self, stage: str) -> int:
+        names = (path.name for path in self.stage(stage).glob("checkpoints/checkpoint-*"))
+        steps = (name.removeprefix("checkpoint-") for name in names)
+        return max((int(step) for step in steps if step.isdecimal()), default=0)
 
 
-FREE = frozenset(
-    ("save_steps", "save_strategy", "save_total_limit", "logging_steps", "logging_strategy", "logging_first_step")
-) | {"report_to", "run_name"}
-"""Fields of SFTConfig that may change under a run: they decide what is written, not what is trained."""
+def _held(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        time.sleep(LOCK_SECONDS)
+        return False
+    return True
 
 
 @contextmanager
@@ -198,25 +305,6 @@ def waiting_lock(path: Path) -> Iterator[None]:
     with path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _as_json(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(json.dumps(recipe))
-    return values
-
-
-def _trained(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a recipe decides on the trained weights, its stages by name."""
-    stages = {}
-    for stage in recipe["stages"]:
-        train = {key: value for key, value in (stage["train"] or {}).items() if key not in FREE}
-        stages[stage["name"]] = {**{key: stage[key] for key in stage if key != "evals"}, "train": train}
-    order = {"order of stages": list(stages)}
-    return {
-        **{key: value for key, value in recipe.items() if key not in ("description", "sweep")},
-        "stages": stages,
-        **order,
-    }
 
 
 def write_text(path: Path, text: str) -> None:
@@ -275,20 +363,6 @@ def _plain(parsed: yaml_core.Parsed) -> Any:
     if isinstance(value, dict):
         return {key: _plain(child) for key, child in value.items()}
     return [_plain(child) for child in value] if isinstance(value, list) else value
-
-
-def _changes(old: Any, new: Any, path: str = "") -> list[str]:
-    """Return each value that differs between two recipes as `path: old -> new`."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            change
-            for key in {**old, **new}
-            for change in _changes(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
-        ]
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = enumerate(zip(old, new, strict=True))
-        return [change for index, pair in pairs for change in _changes(*pair, f"{path}.{index}")]
-    return [] if old == new else [f"{path}: {json.dumps(old)} -> {json.dumps(new)}"]
 
 
 def _component_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

@@ -31,20 +31,40 @@ def seal(checkpoint: Path, step: int) -> None:
     write_sealed(checkpoint / SEAL, {"step": step, "files": files})
 
 
-def newest(folder: Path) -> tuple[Path | None, list[str]]:
+def newest(folder: Path, *, quick: bool = False) -> tuple[Path | None, list[str]]:
     """Return the newest whole checkpoint of a stage, and a line about each one that was set aside.
 
     A checkpoint that is not whole is renamed to `rejected-...`, never deleted, so that nothing trips over it again.
     """
     said: list[str] = []
     for path in reversed(numbered(folder)):
-        reason = broken(path)
+        reason = broken(path, quick=quick)
         if not reason:
             return path, said
-        number = sum(1 for _ in folder.glob("rejected-*")) + 1
-        aside = path.rename(folder / f"rejected-{number}-{path.name}")
-        said.append(f"{path.name} is not whole ({reason}); it was set aside as {aside.name}")
+        said.append(f"{path.name} is not whole ({reason}); it was set aside as {_aside(path, 'rejected').name}")
     return None, said
+
+
+def back_to(checkpoint: Path) -> list[str]:
+    """Set aside the checkpoints of a stage that are later than one of them; return a line about each."""
+    later = numbered(checkpoint.parent)
+    later = later[later.index(checkpoint) + 1 :]
+    return [f"{path.name} is later; it was set aside as {_aside(path, 'later').name}" for path in reversed(later)]
+
+
+def step(checkpoint: Path) -> int:
+    """Return the optimizer step of a checkpoint."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def random_states(checkpoint: Path) -> int:
+    """Return of how many processes a checkpoint holds the random numbers."""
+    return len(list(checkpoint.glob("rng_state*.pth")))
+
+
+def _aside(path: Path, why: str) -> Path:
+    number = sum(1 for _ in path.parent.glob(f"{why}-*")) + 1
+    return path.rename(path.parent / f"{why}-{number}-{path.name}")
 
 
 def rotate(folder: Path, keep: int | None, best: str | None = None) -> None:
@@ -60,8 +80,8 @@ def numbered(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found) if path.is_dir() and not path.is_symlink()]
 
 
-def broken(checkpoint: Path) -> str:
-    """Return why a checkpoint cannot be resumed, or an empty string; every byte of it is read."""
+def broken(checkpoint: Path, *, quick: bool = False) -> str:
+    """Return why a checkpoint cannot be resumed, or an empty string; every byte of it is read unless `quick`."""
     if not (checkpoint / SEAL).exists():
         return "it was interrupted while it was written"
     files = _files(checkpoint / SEAL)
@@ -69,7 +89,7 @@ def broken(checkpoint: Path) -> str:
         return "its seal is damaged"
     if (checkpoint / INCOMPLETE).exists():
         return f"{INCOMPLETE} lies in it"
-    changed = (said for name, sealed in files.items() if (said := _changed(checkpoint / name, sealed)))
+    changed = (said for name, sealed in files.items() if (said := _changed(checkpoint / name, sealed, quick=quick)))
     return next(changed, "") or next(_unusable(checkpoint), "")
 
 
@@ -97,14 +117,14 @@ def _is_entry(sealed: Any) -> bool:
     return {key: type(value) for key, value in sealed.items()} == {"bytes": int, "xxh3_128": str}
 
 
-def _changed(file: Path, sealed: dict[str, Any] | int) -> str:
+def _changed(file: Path, sealed: dict[str, Any] | int, *, quick: bool) -> str:
     """Return how a file differs from when it was sealed; the first seals held its size alone."""
     size = sealed if isinstance(sealed, int) else sealed["bytes"]
     if not file.is_file():
         return f"{file.name} is missing"
     if file.stat().st_size != size:
         return f"{file.name} has {file.stat().st_size} bytes, not {size}"
-    if not isinstance(sealed, int) and prefix_digest(file, size) != sealed["xxh3_128"]:
+    if not quick and not isinstance(sealed, int) and prefix_digest(file, size) != sealed["xxh3_128"]:
         return f"{file.name} has other bytes than when it was saved"
     return ""
 

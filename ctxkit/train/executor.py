@@ -129,7 +129,7 @@ def prepare_parts(located: Located, directory: RunDirectory, part: Part, executi
     """
     build = _Builder.of(execution, part, located.recipe.name)
     with directory.locked(), full_disk_said(directory.path):
-        directory.claim(identity.plain(located.recipe), identity.components(located.recipe))
+        directory.claim(identity.fingerprint(located.recipe))
         keys = _keys(located, directory)
         if all(directory.data(key.rows).is_dir() for key in keys):
             return True

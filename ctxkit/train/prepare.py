@@ -32,7 +32,7 @@ def prepare_located(located: Located, directory: RunDirectory) -> None:
         CtxkitError: with `exit_code` saying what kind of thing went wrong.
     """
     with directory.locked():
-        directory.claim(identity.plain(located.recipe), identity.components(located.recipe))
+        directory.claim(identity.fingerprint(located.recipe))
         with StopSignal().installed(), full_disk_said(directory.path):
             context = data_context(located, directory)
             for stage in (stage for stage in located.recipe.stages if stage.trains):
@@ -66,12 +66,12 @@ def prepare_shard(located: Located, directory: RunDirectory, shard: Shard) -> No
     Raises:
         CtxkitError: with `exit_code` saying what kind of thing went wrong.
     """
-    recipe, used = identity.plain(located.recipe), identity.components(located.recipe)
+    own = identity.fingerprint(located.recipe)
     try:
         with waiting_lock(directory.path / ".parts.lock"):
             if not (directory.path / "recipe.yaml").exists():
-                directory.claim(recipe, used)
-            directory.holds(recipe, used)
+                directory.claim(own)
+            directory.holds(own)
     except OSError as error:
         message = f"the run directory {directory.path} cannot be written: {error.strerror}"
         raise DiskError(message, "choose another with --run-dir") from error

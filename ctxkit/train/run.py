@@ -10,11 +10,13 @@ import torch
 import transformers
 
 from ctxkit import checks, identity, launch, provenance
-from ctxkit.errors import CtxkitError, ExitCode, StoppedError
+from ctxkit.errors import CtxkitError, ExitCode, ResumeError, StoppedError
+from ctxkit.fingerprint import Fingerprint
 from ctxkit.host import Host
 from ctxkit.reading import Located
 from ctxkit.recipe import MODEL
 from ctxkit.registry import collect
+from ctxkit.resuming import AUTO, Resume
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed, tokens_per_step, written
 from ctxkit.spec import Context, RunFinished, RunStarted
@@ -31,7 +33,9 @@ from ctxkit.train.tokenizer import make_tokenizer
 from ctxkit.train.trainer import CoreHooks, sft_config
 
 
-def run(recipe: str | Path, run_dir: str | Path | None = None, sets: Sequence[str] = ()) -> RunDirectory:
+def run(
+    recipe: str | Path, run_dir: str | Path | None = None, sets: Sequence[str] = (), resume: Resume = AUTO
+) -> RunDirectory:
     """Run a recipe file from Python, as `ctxkit run` does; return its run directory.
 
     Raises:
@@ -40,10 +44,12 @@ def run(recipe: str | Path, run_dir: str | Path | None = None, sets: Sequence[st
     host = Host()
     located = checks.load(Path(recipe), collect(host), host, tuple(sets))
     directory = RunDirectory(Path(run_dir) if run_dir else Path("runs") / located.recipe.name)
-    return run_located(located, host, directory, command=["ctxkit.train.run", str(recipe), *sets])
+    return run_located(located, host, directory, ["ctxkit.train.run", str(recipe), *sets], resume)
 
 
-def run_located(located: Located, host: Host, directory: RunDirectory, command: list[str]) -> RunDirectory:
+def run_located(
+    located: Located, host: Host, directory: RunDirectory, command: list[str], resume: Resume = AUTO
+) -> RunDirectory:
     """Run a checked recipe in a run directory; finished work is kept, an interrupted stage goes on at its checkpoint.
 
     Raises:
@@ -58,19 +64,40 @@ def run_located(located: Located, host: Host, directory: RunDirectory, command: 
     host.register(CoreHooks(), "core")
     stop = StopSignal()
     used = _used(located)
+    own = identity.fingerprint(located.recipe, used)
     if launch.rank() != 0:
         wait_for(directory.path / "recipe.yaml")
+        located = _decided(located, directory, own, resume)
         with stop.installed():
-            return _run_stages(located, host, directory, used, stop)
+            return _run_stages(located, host, directory, used, stop, resume)
     with directory.locked():
-        directory.claim(identity.plain(located.recipe), used)
+        if directory.status().get("status") == "running":  # and the lock was free: nobody wrote down how it ended
+            say("note: the attempt before this one was killed; it is gone on with")
+        for line in directory.claim(own, resume):
+            say(line)
+        located = _decided(located, directory, own, resume)
         try:
             with stop.installed(), full_disk_said(directory.path):
                 _begin(located, host, directory, used, command)
-                return _run_stages(located, host, directory, used, stop)
+                return _run_stages(located, host, directory, used, stop, resume)
         except BaseException as error:
             _record_end(directory, error)
             raise
+
+
+def _decided(located: Located, directory: RunDirectory, own: Fingerprint, resume: Resume) -> Located:
+    """Return a recipe whose interrupted stages have the schedule that they go on by."""
+    try:
+        decision = directory.decide(own, resume)
+    except ResumeError:
+        if directory.begun:
+            raise
+        return located  # the first process is about to take over a directory that holds data alone
+    if decision is None:
+        return located
+    trained = {stage["name"]: stage["train"] for stage in decision.recipe["stages"]}
+    stages = [stage.model_copy(update={"train": trained[stage.name]}) for stage in located.recipe.stages]
+    return replace(located, recipe=located.recipe.model_copy(update={"stages": tuple(stages)}))
 
 
 def _used(located: Located) -> dict[str, str]:
@@ -97,13 +124,14 @@ def _begin(located: Located, host: Host, directory: RunDirectory, used: dict[str
         components=used,
         command=" ".join(command),
         seed=seed(located.recipe.stages[0]),
+        num_processes=(directory.begun and directory.status().get("num_processes")) or launch.world_size(),
     )
     directory.data_index.unlink(missing_ok=True)
     host.tell("ctxkit_run_started", event=RunStarted(directory.path, identity.plain(located.recipe)))
 
 
 def _run_stages(
-    located: Located, host: Host, directory: RunDirectory, used: dict[str, str], stop: StopSignal
+    located: Located, host: Host, directory: RunDirectory, used: dict[str, str], stop: StopSignal, resume: Resume
 ) -> RunDirectory:
     """Run every stage in order, then tell the plugins that the run is finished."""
     recipe, first = located.recipe, located.recipe.stages[0]
@@ -124,7 +152,7 @@ def _run_stages(
         check_shape(located, start)
     if launch.rank() == 0:
         check_sources(recipe, context)
-    shared = Run(located, host, directory, used, tokenizer, config, context, stop, start)
+    shared = Run(located, host, directory, used, tokenizer, config, context, stop, start, resume)
     check_windows(located, lambda stage: shared.rope(stage, context))
     for stage in recipe.stages:
         run_stage(shared, stage)

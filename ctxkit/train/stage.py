@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import torch
-from accelerate.utils import broadcast_object_list
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from ctxkit import launch
-from ctxkit.errors import CtxkitError, DataError, ExitCode, ResumeError
+from ctxkit.errors import CtxkitError, DataError, ExitCode
 from ctxkit.host import Host
 from ctxkit.layouts import layout
 from ctxkit.reading import Located
 from ctxkit.recipe import MODEL, Recipe, Stage, Weights
+from ctxkit.resuming import AUTO, Resume
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
 from ctxkit.spec import Context, EvalReport, ModelRequest, StageFinished, TrainerRequest
@@ -30,6 +30,7 @@ from ctxkit.train.adapter import adapted, in_full_precision, lora_config, save_c
 from ctxkit.train.carry import CarryOptimizer
 from ctxkit.train.curriculum import Schedule, schedule
 from ctxkit.train.disk import preflight
+from ctxkit.train.elastic import Attempt, going
 from ctxkit.train.evaluate import evaluate, load_saved, on_device
 from ctxkit.train.fit import fit
 from ctxkit.train.head import with_head_bias
@@ -42,6 +43,7 @@ from ctxkit.train.prepare import prepare_stage
 from ctxkit.train.progress import say
 from ctxkit.train.rope import ExtendedRope, check_rope, rope_in_force
 from ctxkit.train.rows import Prepared, open_rows
+from ctxkit.train.schedules import OwnIntervals, reset_schedule
 from ctxkit.train.signals import StopSignal
 from ctxkit.train.start import StartAdapter
 from ctxkit.train.tokenizer import added_tokens
@@ -68,6 +70,8 @@ class Run:
     stop: StopSignal
     start: StartAdapter | None = None
     """The trained adapter that the recipe starts with."""
+    resume: Resume = AUTO
+    """What was typed about going on."""
 
     def adapter(self, name: str) -> Path:
         """Return the folder of the adapter of a stage, or of the one that the recipe starts with."""
@@ -208,15 +212,18 @@ def _train(run: Run, stage: Stage, context: Context, ready: Ready | None) -> Non
     # First, because DeepSpeed ZeRO-3 must be known before weights load.
     args = sft_config(run.located, stage, output)
     key, prepared = ready or _prepared(run, stage, context)
+    goes_on = going(Attempt(run.directory, stage, args, key, run.resume))
+    if goes_on.accumulation != args.gradient_accumulation_steps:
+        args = sft_config(run.located, stage, output, goes_on.accumulation)
     served = schedule(stage, prepared.train, args, context) if stage.curriculum else None
     trainer = _trainer(run, stage, context, args, prepared, served)
     if stage.data.skips:
         trainer.data_collator = WithPositions(trainer.data_collator)
     trained = count_parameters(trainer.model)
     say(f"stage {stage.name} trains {trained}")
-    checkpoint = _checkpoint(output, args, key)
-    if launch.rank() == 0:
-        write_json(output / "begun.json", {"num_processes": args.world_size, "data": key})
+    checkpoint = Path(goes_on.checkpoint) if goes_on.checkpoint else None
+    if checkpoint and goes_on.reset:
+        reset_schedule(trainer, checkpoints.step(checkpoint), fresh=goes_on.fresh)
     fit(trainer, stage.name, checkpoint, run.stop)
     if run.stop.received:
         raise run.stop.error()
@@ -297,6 +304,7 @@ def _callbacks(run: Run, stage: Stage, context: Context, served: Schedule | None
         callbacks.Metrics(run.directory.metrics, stage.name),
         *_carried(run, stage),
         *([phase_metrics.PhaseMetrics(run.directory.metrics, stage.name, served)] if served is not None else []),
+        OwnIntervals(),
         callbacks.NothingLeft(),
         callbacks.StopAtStepEnd(run.stop),
         callbacks.FiniteGuard(),  # after whoever asks for a save: it looks at what is about to be saved
@@ -312,37 +320,6 @@ def _carried(run: Run, stage: Stage) -> Iterator[CarryOptimizer]:
     if stage.optimizer == "carry" and parent is not None:
         steps = read_json(run.directory.stage_record(parent.name))["steps"]
         yield CarryOptimizer(parent.name, run.directory.stage(parent.name) / "checkpoints" / f"checkpoint-{steps}")
-
-
-def _checkpoint(output: Path, args: SFTConfig, data: str) -> Path | None:
-    """Return the checkpoint to continue from, the same in every process.
-
-    Raises:
-        ResumeError: it was made with another number of processes or other data, so the order of rows would be another.
-    """
-    found: list[str | None] = [None]
-    if launch.rank() == 0:
-        path, said = checkpoints.newest(output)
-        for line in said:
-            say(line)
-        found = [str(path) if path else None]
-    broadcast_object_list(found)
-    if found[0] is None:
-        return None
-    begun = read_json(output / "begun.json")
-    before = begun.get("num_processes", args.world_size)
-    if before != args.world_size:
-        raise ResumeError(
-            f"{found[0]} was made with {before} processes, and now there are {args.world_size}: rows would differ",
-            f"start {before} processes, or delete {output} to begin this stage again",
-        )
-    if begun.get("data", data) != data:
-        raise ResumeError(
-            f"{found[0]} was made with other data: the files, the commit or the dataset that a source reads changed",
-            f"bring them back, or delete {output} to begin this stage again with the new data",
-        )
-    say(f"continuing from {Path(found[0]).name}")
-    return Path(found[0])
 
 
 def _save(trainer: SFTTrainer, run: Run, stage: Stage) -> None:

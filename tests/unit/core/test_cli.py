@@ -207,7 +207,7 @@ def finished(path: Path, recipe: str) -> None:
     located = load(Path(recipe), registry, host)
     used = identity.components(located.recipe)
     directory = RunDirectory(path)
-    directory.claim(identity.plain(located.recipe), used)
+    directory.claim(identity.fingerprint(located.recipe, used))
     directory.update(status="done", result="demo", components=used)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from ctxkit import rundir
 from ctxkit.errors import CtxkitError, DiskError, ExitCode, ResumeError
+from ctxkit.fingerprint import Fingerprint
 from ctxkit.rundir import RunDirectory
 
 RECIPE: dict[str, Any] = {
@@ -36,20 +38,20 @@ def directory(tmp_path: Path) -> RunDirectory:
     """Return a directory that holds a run of the recipe."""
     made = RunDirectory(tmp_path / "run")
     with made.locked():
-        assert not made.holds(RECIPE, {"rope:yarn": "x"})
-        made.claim(RECIPE, {"rope:yarn": "x"})
+        assert not made.holds(Fingerprint(RECIPE, {"rope:yarn": "x"}))
+        made.claim(Fingerprint(RECIPE, {"rope:yarn": "x"}))
     made.update(status="done", components={"rope:yarn": "x"})
-    made.stage("one").mkdir(parents=True)
+    rundir.write_json(made.begun_record("one"), {"num_processes": 1})
     return made
 
 
 def test_prepared_data_alone_is_no_run(directory: RunDirectory) -> None:
     """Before anything is trained a changed recipe takes the directory over, and the tokenizer is made again."""
-    directory.stage("one").rmdir()
+    shutil.rmtree(directory.stage("one"))
     (directory.tokenizer / "old").mkdir(parents=True)
-    directory.claim(changed(name="other"), {})
+    directory.claim(Fingerprint(changed(name="other"), {}))
     assert not directory.tokenizer.exists()
-    assert directory.holds(changed(name="other"), {})
+    assert directory.holds(Fingerprint(changed(name="other"), {}))
 
 
 def test_what_a_kill_left_is_no_other_file(tmp_path: Path) -> None:
@@ -57,13 +59,13 @@ def test_what_a_kill_left_is_no_other_file(tmp_path: Path) -> None:
     made = RunDirectory(tmp_path / "run")
     (made.path / "tokenizer.tmp-77").mkdir(parents=True)
     (made.path / ".recipe.yaml.tmp-77").write_text("half")
-    assert not made.holds(RECIPE, {})
+    assert not made.holds(Fingerprint(RECIPE, {}))
 
 
 def test_the_same_recipe_continues(directory: RunDirectory) -> None:
     """The same recipe is recognised, though it went through a file; a commit stays text, 1e-5 a number."""
-    assert directory.holds(RECIPE, {"rope:yarn": "x"})
-    directory.claim(RECIPE, {"rope:yarn": "x"})
+    assert directory.holds(Fingerprint(RECIPE, {"rope:yarn": "x"}))
+    directory.claim(Fingerprint(RECIPE, {"rope:yarn": "x"}))
     assert directory.status()["status"] == "done"
 
 
@@ -72,10 +74,10 @@ def test_description_and_evals_may_change(directory: RunDirectory) -> None:
     train = {**RECIPE["stages"][0]["train"], "save_steps": 7, "logging_steps": 1}
     stages = [{**RECIPE["stages"][0], "evals": [], "train": train}, RECIPE["stages"][1]]
     other = changed(description="new", stages=stages)
-    assert not directory.holds(other, {})
-    assert directory.holds(RECIPE, {})
-    directory.claim(other, {})
-    assert directory.holds(other, {})
+    assert not directory.holds(Fingerprint(other, {}))
+    assert directory.holds(Fingerprint(RECIPE, {}))
+    directory.claim(Fingerprint(other, {}))
+    assert directory.holds(Fingerprint(other, {}))
     assert directory.status()["status"] == "running"
 
 
@@ -85,17 +87,17 @@ def test_description_and_evals_may_change(directory: RunDirectory) -> None:
         ({"name": "other"}, 'name: "demo" -> "other"'),
         ({"model": {"name_or_path": "a", "revision": None}}, 'model.revision: "12345e67" -> null'),
         (
-            {"stages": [{**RECIPE["stages"][0], "train": {"learning_rate": 1e-4, "bf16": True}}, RECIPE["stages"][1]]},
-            "stages.one.train.learning_rate: 1e-05 -> 0.0001",
+            {"stages": [{**RECIPE["stages"][0], "train": {"learning_rate": 1e-5, "bf16": False}}, RECIPE["stages"][1]]},
+            "stages.one.train.bf16: true -> false",
         ),
-        ({"stages": RECIPE["stages"][::-1]}, 'order of stages.0: "one" -> "two"'),
+        ({"stages": RECIPE["stages"][::-1]}, 'stages.one.from: null -> "two"'),
         ({"surplus": 1}, "surplus: null -> 1"),
     ],
 )
 def test_changed_recipe_is_refused(directory: RunDirectory, change: dict[str, Any], said: str) -> None:
     """A recipe that changed is refused with exit code 4, each change named with old and new value."""
     with pytest.raises(ResumeError) as caught:
-        directory.claim(changed(**change), {})
+        directory.claim(Fingerprint(changed(**change), {}))
     assert said in caught.value.message
     assert "start a new one with --run-dir" in caught.value.hint
     assert caught.value.exit_code == ExitCode.RESUME
@@ -104,21 +106,21 @@ def test_changed_recipe_is_refused(directory: RunDirectory, change: dict[str, An
 def test_changed_component_is_refused(directory: RunDirectory) -> None:
     """The same recipe with other code is another run; a component that is new is no change of an old one."""
     with pytest.raises(ResumeError, match=r"the source code of rope:yarn changed"):
-        directory.claim(RECIPE, {"rope:yarn": "y"})
-    directory.claim(RECIPE, {"rope:yarn": "x", "chunker:overlap": "z"})
+        directory.claim(Fingerprint(RECIPE, {"rope:yarn": "y"}))
+    directory.claim(Fingerprint(RECIPE, {"rope:yarn": "x", "chunker:overlap": "z"}))
 
 
 def test_many_changes_are_cut(directory: RunDirectory) -> None:
     """A wholly different recipe shows ten changes and counts the others."""
     with pytest.raises(ResumeError, match=r"\.\.\. and 5 more"):
-        directory.claim(changed(**{f"key{n}": n for n in range(15)}), {})
+        directory.claim(Fingerprint(changed(**{f"key{n}": n for n in range(15)}), {}))
 
 
 def test_directory_of_somebody_else(tmp_path: Path) -> None:
     """A directory with stages but without a recipe is not taken over."""
     (tmp_path / "stages/one").mkdir(parents=True)
     with pytest.raises(ResumeError, match="holds another run, without its recipe"):
-        RunDirectory(tmp_path).claim(RECIPE, {})
+        RunDirectory(tmp_path).claim(Fingerprint(RECIPE, {}))
 
 
 def test_second_process_is_refused(directory: RunDirectory) -> None:
