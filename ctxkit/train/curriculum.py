@@ -137,7 +137,7 @@ def schedule(stage: Stage, rows: Dataset, args: SFTConfig, context: Context) -> 
     options = stage.curriculum
     if options is None:
         raise ValueError("the stage has no curriculum")
-    per_step = args.train_batch_size * args.gradient_accumulation_steps * _readers(args)
+    per_step = args.train_batch_size * args.gradient_accumulation_steps * readers(args)
     table = row_table(rows)
     skipped: dict[str, str] = {}
     own = replace(context, skipped=skipped.__setitem__)
@@ -204,7 +204,7 @@ def _plan(stage: Stage, rows_per_step: int) -> TrainingPlan:
     return TrainingPlan(rows_per_step, steps if steps > 0 else None, epochs)
 
 
-def _readers(args: SFTConfig) -> int:
+def readers(args: SFTConfig) -> int:
     """Return how many processes read rows of their own; those that share a model or a sequence read the same."""
     shared = getattr(args, "parallelism_config", None)
     return int(args.world_size) // ((shared.tp_size * shared.cp_size * shared.sp_size) if shared else 1)
