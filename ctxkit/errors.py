@@ -22,6 +22,8 @@ class ExitCode(IntEnum):
     RESUME = 4
     NOT_FINITE = 5
     DISK = 6
+    MEMORY = 7
+    HUNG = 8
     PREEMPTED = 75
     INTERRUPTED = 130
 
@@ -144,6 +146,22 @@ class DiskError(CtxkitError):
     def __init__(self, message: str, hint: str = "") -> None:
         """Say which path and how many bytes are missing."""
         super().__init__(message, hint, exit_code=ExitCode.DISK)
+
+
+class OutOfMemoryError(CtxkitError):
+    """A device, or the machine, has not the memory that a run asks for; the checkpoints before it are kept."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        """Say where in the run, how much was asked for and how much there is, and what would make it fit."""
+        super().__init__(message, hint, exit_code=ExitCode.MEMORY)
+
+
+class HungError(CtxkitError):
+    """One of several processes hangs or is gone; the checkpoints before it are kept, and the same command goes on."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        """Say which process, on which host, and when it was seen last."""
+        super().__init__(message, hint, exit_code=ExitCode.HUNG)
 
 
 class StoppedError(CtxkitError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +23,12 @@ from ctxkit.settings import seed, tokens_per_step, written
 from ctxkit.spec import Context, RunFinished, RunStarted
 from ctxkit.surroundings import settle
 from ctxkit.train.deep import check_sources, check_windows
-from ctxkit.train.disk import full_disk_said
+from ctxkit.train.guarded import guarded
 from ctxkit.train.layout import own_layout
+from ctxkit.train.memory_errors import killed_before
 from ctxkit.train.model import base_config, original_window
 from ctxkit.train.progress import say, track
+from ctxkit.train.pulse import FOLDER, Pulse, records
 from ctxkit.train.signals import StopSignal
 from ctxkit.train.stage import Run, run_stage
 from ctxkit.train.start import adapter_folder, check_shape, start_adapter
@@ -62,22 +65,21 @@ def run_located(
     # Its own bars for files of a second or less would tear ours apart.
     transformers.utils.logging.disable_progress_bar()
     host.register(CoreHooks(), "core")
-    stop = StopSignal()
+    stop = StopSignal(Pulse(directory.path / FOLDER, launch.rank()))
     used = _used(located)
     own = identity.fingerprint(located.recipe, used)
     if launch.rank() != 0:
         wait_for(directory.path / "recipe.yaml")
         located = _decided(located, directory, own, resume)
-        with stop.installed():
+        with guarded(located, host, directory, stop):
             return _run_stages(located, host, directory, used, stop, resume)
     with directory.locked():
-        if directory.status().get("status") == "running":  # and the lock was free: nobody wrote down how it ended
-            say("note: the attempt before this one was killed; it is gone on with")
+        _tell_of_the_last(directory)
         for line in directory.claim(own, resume):
             say(line)
         located = _decided(located, directory, own, resume)
         try:
-            with stop.installed(), full_disk_said(directory.path):
+            with guarded(located, host, directory, stop):
                 _begin(located, host, directory, used, command)
                 return _run_stages(located, host, directory, used, stop, resume)
         except BaseException as error:
@@ -199,6 +201,16 @@ def _say_other_size(located: Located) -> None:
             f"note: launch.num_processes is {made_for}, and {found} run here: "
             f"stage {stage.name} sees {per_step[0]} tokens a step, not {per_step[1]}"
         )
+
+
+def _tell_of_the_last(directory: RunDirectory) -> None:
+    """Say where the attempt before was seen last, where it was ended without a word, and forget its processes."""
+    folder = directory.path / FOLDER
+    if directory.status().get("status") == "running":  # and the lock was free: nobody wrote down how it ended
+        say("note: the attempt before this one was killed; it is gone on with")
+        for line in killed_before(records(folder)):
+            say(f"note: {line}")
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _record_end(directory: RunDirectory, error: BaseException) -> None:

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from ctxkit.errors import ExitCode, StoppedError
+from ctxkit.launch import rank
 
-_CODES = {signal.SIGTERM: ExitCode.PREEMPTED, signal.SIGUSR1: ExitCode.PREEMPTED, signal.SIGINT: ExitCode.INTERRUPTED}
+if TYPE_CHECKING:
+    from ctxkit.train.pulse import Pulse
+
+_CODES = {
+    signal.SIGTERM: ExitCode.PREEMPTED,
+    signal.SIGUSR1: ExitCode.PREEMPTED,
+    signal.SIGHUP: ExitCode.PREEMPTED,
+    signal.SIGINT: ExitCode.INTERRUPTED,
+}
 
 
 class StopSignal:
-    """Remember the first SIGTERM, SIGUSR1 or SIGINT; a second Ctrl-C ends the process as it would without us."""
+    """Remember the first SIGTERM, SIGUSR1, SIGHUP or SIGINT; a second Ctrl-C ends the process as it would without us.
 
-    def __init__(self) -> None:
-        """Start with nothing received."""
+    SIGHUP comes when the terminal is closed; where somebody had it ignored, as `nohup` does, it stays ignored.
+    """
+
+    def __init__(self, pulse: Pulse | None = None) -> None:
+        """Start with nothing received; `pulse` knows what a stop has to wait for."""
         self.received: int = 0
+        self.pulse = pulse
         self._deferred = False
 
     @contextmanager
@@ -27,7 +43,8 @@ class StopSignal:
         Raises:
             StoppedError: a signal came, outside of `deferred`.
         """
-        old = {number: signal.signal(number, self._handle) for number in _CODES}
+        heard = [number for number in _CODES if signal.getsignal(number) is not signal.SIG_IGN]
+        old = {number: signal.signal(number, self._handle) for number in heard}
         try:
             yield
         except KeyboardInterrupt as interrupt:
@@ -60,6 +77,18 @@ class StopSignal:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.received = number
+        self._say(number)
         if not self._deferred:
             # Not an `Exception`, which a library on the way up might take for a failure of its own and swallow.
             raise KeyboardInterrupt
+
+    def _say(self, number: int) -> None:
+        """Say what the end has to wait for, so that it is known whether the time that is left is enough."""
+        if rank() != 0 or self.pulse is None or not self._deferred:
+            return
+        step, save = self.pulse.longest_step, self.pulse.longest_save
+        took = f"; steps took up to {step:.1f} s, saving {save:.1f} s" if step else ""
+        said = f"{signal.Signals(number).name}: training ends with this step, and saves{took}\n"
+        # Not by `print`: a handler may come in the midst of one, and a terminal that was closed cannot be written to.
+        with suppress(OSError):
+            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, said.encode())

@@ -26,6 +26,7 @@ from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
 from ctxkit.spec import Context, EvalReport, ModelRequest, StageFinished, TrainerRequest
 from ctxkit.train import callbacks, checkpoints, phase_metrics
+from ctxkit.train.alive import Alive, observe
 from ctxkit.train.adapter import adapted, in_full_precision, lora_config, save_config, with_adapter
 from ctxkit.train.carry import CarryOptimizer
 from ctxkit.train.curriculum import Schedule, schedule
@@ -36,11 +37,12 @@ from ctxkit.train.fit import fit
 from ctxkit.train.head import with_head_bias
 from ctxkit.train.layout import own_layout
 from ctxkit.train.model import fit_embeddings, refusal, request_model
-from ctxkit.train.parallel import LayoutGuard
+from ctxkit.train.parallel import guarded
 from ctxkit.train.parameters import count_parameters
 from ctxkit.train.positions import WithPositions
 from ctxkit.train.prepare import prepare_stage
 from ctxkit.train.progress import say
+from ctxkit.train.pulse import Pulse
 from ctxkit.train.rope import ExtendedRope, check_rope, rope_in_force
 from ctxkit.train.rows import Prepared, open_rows
 from ctxkit.train.schedules import OwnIntervals, reset_schedule
@@ -73,6 +75,13 @@ class Run:
     resume: Resume = AUTO
     """What was typed about going on."""
 
+    @property
+    def pulse(self) -> Pulse:
+        """What this process is doing."""
+        if self.stop.pulse is None:
+            raise ValueError("the run has no pulse")
+        return self.stop.pulse
+
     def adapter(self, name: str) -> Path:
         """Return the folder of the adapter of a stage, or of the one that the recipe starts with."""
         return self.start.folder if self.start and name == MODEL else self.directory.model(name)
@@ -92,6 +101,7 @@ def run_stage(run: Run, stage: Stage) -> None:
     directory, context, recipe = run.directory, replace(run.context, seed=seed(stage)), run.located.recipe
     ready: Ready | None = None
     if launch.rank() == 0 and stage is _first_ancestor(recipe) and recipe.model.name_or_path and stage.trains:
+        run.pulse.at("preparing data", stage.name)
         ready = prepare_stage(stage, directory, context)  # first, because mistakes in data are found in it
     if stage is _first_ancestor(recipe) and recipe.model.name_or_path:
         _measure_model(run)
@@ -107,6 +117,7 @@ def run_stage(run: Run, stage: Stage) -> None:
             return load_saved(directory.model(stage.name), rope, attention)
         return _measured(run, stage, recipe.weights(stage), rope)
 
+    run.pulse.at("measuring", stage.name)
     # With the seed of the run, not of the stage: every model is asked the same.
     reports = evaluate(stage.name, stage.evals, directory, load, run.context)
     if launch.rank() == 0 and not finished.exists():
@@ -211,11 +222,13 @@ def _train(run: Run, stage: Stage, context: Context, ready: Ready | None) -> Non
     output = run.directory.stage(stage.name) / "checkpoints"
     # First, because DeepSpeed ZeRO-3 must be known before weights load.
     args = sft_config(run.located, stage, output)
+    run.pulse.at("preparing data", stage.name)
     key, prepared = ready or _prepared(run, stage, context)
     goes_on = going(Attempt(run.directory, stage, args, key, run.resume))
     if goes_on.accumulation != args.gradient_accumulation_steps:
         args = sft_config(run.located, stage, output, goes_on.accumulation)
     served = schedule(stage, prepared.train, args, context) if stage.curriculum else None
+    run.pulse.at("loading the model")
     trainer = _trainer(run, stage, context, args, prepared, served)
     if stage.data.skips:
         trainer.data_collator = WithPositions(trainer.data_collator)
@@ -224,9 +237,11 @@ def _train(run: Run, stage: Stage, context: Context, ready: Ready | None) -> Non
     checkpoint = Path(goes_on.checkpoint) if goes_on.checkpoint else None
     if checkpoint and goes_on.reset:
         reset_schedule(trainer, checkpoints.step(checkpoint), fresh=goes_on.fresh)
+    run.pulse.at("loading the checkpoint" if checkpoint else "starting")
     fit(trainer, stage.name, checkpoint, run.stop)
     if run.stop.received:
         raise run.stop.error()
+    run.pulse.at("saving the model")
     _save(trainer, run, stage)
     if launch.rank() == 0:
         record = {**_record(run, stage, context, trainer), "parameters": asdict(trained), "data": key}
@@ -272,7 +287,8 @@ def _trainer(
         message = f"the trainer of stage {stage.name} refuses its arguments: {refusal(error)}"
         raise CtxkitError(message, "see `train` in the recipe", exit_code=ExitCode.RECIPE) from error
     quiet(trainer)
-    trainer.add_callback(LayoutGuard(trainer, layout(run.located, stage)))
+    observe(trainer, run.pulse)
+    guarded(trainer, layout(run.located, stage))
     if served is not None:
         served.check(trainer.get_total_train_batch_size(args))
     return trainer
@@ -309,6 +325,7 @@ def _callbacks(run: Run, stage: Stage, context: Context, served: Schedule | None
         callbacks.StopAtStepEnd(run.stop),
         callbacks.FiniteGuard(),  # after whoever asks for a save: it looks at what is about to be saved
         callbacks.SealCheckpoints(),
+        Alive(run.pulse, run.located.recipe.launch.hang_timeout),
         callbacks.Progress(f"stage {stages.index(stage) + 1}/{len(stages)} {stage.name}"),
         *(options.build(context) for options in stage.callbacks),
     )
