@@ -66,18 +66,20 @@ def advice(
         return ""
 
 
-def plan(located: Located) -> dict[str, Any]:
-    """Return the plan as plain values; lengths and counts in tokens."""
+def plan(located: Located, sizes: PlanAnswer | None = None) -> dict[str, Any]:
+    """Return the plan as plain values; lengths and counts in tokens. `sizes` are the parameters, where known."""
     recipe, original = located.recipe, checks.original_window(located)
-    launch = recipe.launch
+    launch, counted = recipe.launch, dict(sizes.values) if sizes else {}
+    each = counted.get("stages", {})
     return {
         "name": recipe.name,
         "model": recipe.model.name_or_path or f"fresh {(recipe.model.config or {}).get('model_type')}",
+        "parameters": counted.get("parameters"),
         "original_window": original,
         "num_processes": launch.num_processes,
         "launch": launch_line(str(located.file), launch.num_processes, launch.config_file),
         "result": recipe.result_stage.name,
-        "stages": [_stage(located, stage, original) for stage in recipe.stages],
+        "stages": [{**_stage(located, stage, original), **each.get(stage.name, {})} for stage in recipe.stages],
         "values": written(located),
     }
 
@@ -86,7 +88,8 @@ def render(planned: dict[str, Any]) -> str:
     """Return the plan for a terminal."""
     original = planned["original_window"]
     window = f"a window of {original} tokens" if original else "the window that its config says"
-    lines = [f"{planned['name']}: {planned['model']}, {window} before", ""]
+    size = f" of {planned['parameters']:,} parameters" if planned["parameters"] else ""
+    lines = [f"{planned['name']}: {planned['model']}{size}, {window} before", ""]
     rows = [["stage", "from", "rope", "window", "chunk", "tokens/step", "steps", "tokens"]]
     rows += [[_shown(stage[key]) for key in _COLUMNS] for stage in planned["stages"]]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 @hookimpl(trylast=True)
 def ctxkit_plan(request: PlanRequest) -> PlanAnswer | None:
-    """Answer from formulas alone, in milliseconds; nothing of the training stack is imported."""
-    from ctxkit_planner.answer import parameter_answer
+    """Answer from formulas alone; nothing of the training stack is imported."""
+    from ctxkit_planner import answer
 
-    return parameter_answer(request)
+    if request.question == "parameters":
+        return answer.parameter_answer(request)
+    return answer.advice_answer(request) if request.question == "advice" else answer.plan_answer(request)

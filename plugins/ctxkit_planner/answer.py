@@ -1,20 +1,40 @@
-"""The answer to a plan: does it fit, how long, what does it cost, what would one change."""
+"""The answers to the three questions of a plan, as values and as text."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit.spec import PlanAnswer
+from ctxkit_planner import advice, setups, text
+from ctxkit_planner.gpus import gpu_found, gpu_named
 from ctxkit_planner.parameters import parameters
-from ctxkit_planner.published import published_config
-from ctxkit_planner.setups import setup_of
+from ctxkit_planner.plans import Plan, config_of, make_plan
 from ctxkit_planner.shape import shape_of
+from ctxkit_planner.speed import flops
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ctxkit.spec import PlanRequest
+    from ctxkit_planner.stages import StagePlan
+
+
+def plan_answer(request: PlanRequest) -> PlanAnswer:
+    """Return the whole plan.
+
+    Raises:
+        CtxkitError: the GPU, or the model's shape, is not known.
+    """
+    plan = make_plan(request, gpu_named(request.hardware.gpu or ""))
+    return PlanAnswer(plan_values(plan), text.render(plan))
+
+
+def advice_answer(request: PlanRequest) -> PlanAnswer | None:
+    """Return what would help a run that ran out of memory; None where neither model nor GPU is known."""
+    gpu = gpu_found(request.hardware.gpu, request.hardware.gpu_bytes)
+    if gpu is None or config_of(request)[0] is None:
+        return None
+    plan = make_plan(request, gpu)
+    return PlanAnswer({"usable_bytes": plan.machines.usable_bytes}, text.brief_advice(plan))
 
 
 def parameter_answer(request: PlanRequest) -> PlanAnswer | None:
@@ -25,43 +45,75 @@ def parameter_answer(request: PlanRequest) -> PlanAnswer | None:
     shape = shape_of(config)
     stages = {}
     for stage in request.stages:
-        found = parameters(shape, setup_of(request.recipe, stage, config, 1).adapter)
+        found = parameters(shape, setups.setup_of(request.recipe, stage, config, 1).adapter)
         stages[stage.name] = {"parameters": found.total, "trainable": found.trainable if stage.trains else 0}
     total = parameters(shape).base
-    return PlanAnswer({"parameters": total, "stages": stages}, f"{billions(total)} parameters")
+    return PlanAnswer({"parameters": total, "stages": stages}, "")
 
 
-def config_of(request: PlanRequest) -> tuple[Mapping[str, Any] | None, str]:
-    """Return the config of the model and where it was read; the list of published shapes stands in."""
-    if request.config is not None:
-        return request.config, request.config_source
-    listed = published_config(request.model)
-    if listed is None:
-        return None, request.config_source
-    over = (request.recipe.get("model") or {}).get("config") or {}
-    return {**listed, **over}, f"its published shape, as ctxkit lists it ({request.config_source})"
+def plan_values(plan: Plan) -> dict[str, Any]:
+    """Return a plan as JSON can hold it."""
+    machines = plan.machines
+    return {
+        "gpu": machines.gpu.name,
+        "gpus": machines.gpus,
+        "made_for_gpus": plan.made_for,
+        "usable_bytes": machines.usable_bytes,
+        "host_bytes": None if math.isinf(machines.host_bytes) else machines.host_bytes,
+        "model": plan.request.model,
+        "config_source": plan.source,
+        "parameters": parameters(plan.shape).base,
+        "fits": plan.fits,
+        "seconds": plan.seconds,
+        "gpu_hours": plan.gpu_hours,
+        "price": plan.request.hardware.price,
+        "cost": plan.cost,
+        "notes": plan.notes,
+        "stages": [_stage_values(stage) for stage in plan.stages],
+    }
 
 
-def needed_config(request: PlanRequest) -> tuple[Mapping[str, Any], str]:
-    """Return the same.
+def _stage_values(plan: StagePlan) -> dict[str, Any]:
+    total, trainable = plan.counted
+    values: dict[str, Any] = {"name": plan.stage.name, "parameters": total, "trainable": trainable}
+    if not plan.stage.trains:
+        return {**values, "steps": 0}
+    needed, step, steps = plan.memory, plan.step, plan.steps
+    best = None if plan.fits else advice.cheapest(plan)
+    return {
+        **values,
+        "row_length": plan.tokens,
+        "rows_per_step": plan.rows_per_step,
+        "tokens_per_step": plan.tokens_per_step,
+        "steps": steps,
+        "tokens": None if steps is None else steps * plan.tokens_per_step,
+        "pack_efficiency": plan.efficiency,
+        "memory_bytes": dict(needed.device),
+        "peak_bytes": needed.peak_bytes,
+        "host_memory_bytes": dict(needed.host),
+        "host_bytes": needed.host_bytes * plan.machines.beside,
+        "fits": plan.fits,
+        "largest_window": plan.largest_window,
+        "flops_per_token": flops(plan.shape, plan.setup, plan.tokens).executed,
+        "mfu": step.mfu,
+        "mfu_assumed": step.assumed,
+        "step_seconds": {"compute": step.compute, "links": step.links, "update": step.update},
+        "seconds": None if steps is None else steps * step.seconds,
+        "changes": [_change_values(one) for one in advice.singles(plan)] if not plan.fits else [],
+        "cheapest": _change_values(best) if best else None,
+    }
 
-    Raises:
-        CtxkitError: the model's shape is not to be had; says how to write it.
-    """
-    config, source = config_of(request)
-    if config is None:
-        message = f"the shape of {request.model} is not known here: {source}"
-        hint = (
-            "accept its licence and log in with `hf auth login`, or write its shape as `model.config`: model_type, "
-            "hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads, vocab_size"
-        )
-        raise CtxkitError(message, hint, exit_code=ExitCode.RECIPE)
-    return config, source
 
-
-def billions(count: float) -> str:
-    """Return a number of parameters for a person: 8.03 B, 13.6 M."""
-    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:.0f}"
+def _change_values(one: advice.Ranked) -> dict[str, Any]:
+    return {
+        "changes": list(one.changed.names),
+        "write": one.changed.write,
+        "peak_bytes": one.bytes,
+        "saved_bytes": one.saved,
+        "host_bytes": one.host_bytes * one.changed.plan.machines.beside,
+        "gpus": one.changed.plan.machines.gpus,
+        "time": one.time,
+        "fits": one.fits,
+        "trains_another_model": one.changed.alters,
+        "price": list(one.changed.price),
+    }

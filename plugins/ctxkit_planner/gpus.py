@@ -111,5 +111,5 @@ def gpu_found(driver_name: str | None, memory_bytes: int | None) -> Gpu | None:
         return replace(best, memory_bytes=memory_bytes or best.memory_bytes)
     if memory_bytes is None:
         return None
-    # Of an unknown one only the memory counts; its speed is that of no GPU and is not said.
-    return replace(GPUS["h100-80gb"], name=driver_name or "this GPU", memory_bytes=memory_bytes, peak=0.0)
+    # Of an unknown one the memory counts; its rates only compare one change with another.
+    return replace(GPUS["h100-80gb"], name=driver_name or "this GPU", memory_bytes=memory_bytes)

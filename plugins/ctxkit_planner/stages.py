@@ -33,8 +33,14 @@ class StagePlan:
     shape: Shape
     setup: Setup
     machines: Machines
-    kernel: str
+    kernel: str = ""
     """`model.attn_implementation`."""
+    fresh: bool = False
+    """Whether the model has no weights yet, beside which an adapter would make no sense."""
+    alone: bool = True
+    """Whether no other stage trains, whose weights a change of the model would change too."""
+    engine_in_train: bool = False
+    """Whether DeepSpeed or FSDP is stated by `train` and not by `launch`."""
 
     @property
     def tokens(self) -> int:
@@ -113,4 +119,15 @@ def stage_plan(
 ) -> StagePlan:
     """Return the plan of one stage of a recipe."""
     setup = setup_of(recipe, stage, config, machines.gpus)
-    return StagePlan(stage, shape, setup, machines, str((recipe.get("model") or {}).get("attn_implementation") or ""))
+    model, stages = recipe.get("model") or {}, recipe.get("stages") or ()
+    own = next((each for each in stages if each.get("name") == stage.name), {}).get("train") or {}
+    return StagePlan(
+        stage,
+        shape,
+        setup,
+        machines,
+        kernel=str(model.get("attn_implementation") or ""),
+        fresh=not model.get("name_or_path"),
+        alone=sum((each.get("train") or {}).get("max_steps") != 0 for each in stages) <= 1,
+        engine_in_train=any(own.get(engine) for engine in ("deepspeed", "fsdp")),
+    )

@@ -1,0 +1,146 @@
+"""The plan of a recipe: every stage on the same machines, and what they come to together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ctxkit.errors import CtxkitError, ExitCode
+from ctxkit_planner import setups
+from ctxkit_planner.machines import Machines
+from ctxkit_planner.published import published_config
+from ctxkit_planner.shape import shape_of
+from ctxkit_planner.stages import StagePlan, stage_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ctxkit.spec import PlanRequest
+    from ctxkit_planner.gpus import Gpu
+    from ctxkit_planner.shape import Shape
+
+HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of a recipe on some machines."""
+
+    request: PlanRequest
+    shape: Shape
+    source: str
+    """Where the shape of the model was read."""
+    machines: Machines
+    stages: tuple[StagePlan, ...]
+
+    @property
+    def trained(self) -> list[StagePlan]:
+        """The stages that take a step."""
+        return [stage for stage in self.stages if stage.stage.trains]
+
+    @property
+    def made_for(self) -> int:
+        """GPUs that the recipe is made for."""
+        return _made_for(self.request)
+
+    @cached_property
+    def largest(self) -> StagePlan | None:
+        """The stage that needs the most; None where none trains."""
+        return max(self.trained, key=lambda stage: stage.memory.peak_bytes, default=None)
+
+    @cached_property
+    def fits(self) -> bool:
+        """Whether every stage fits."""
+        return all(stage.fits for stage in self.trained)
+
+    @cached_property
+    def seconds(self) -> float | None:
+        """Of all steps; None where the steps of a stage are not known."""
+        each = [None if stage.steps is None else stage.steps * stage.step.seconds for stage in self.trained]
+        return None if None in each else math.fsum(time for time in each if time is not None)
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """Hours times GPUs."""
+        return None if self.seconds is None else self.seconds / HOUR * self.machines.gpus
+
+    @property
+    def cost(self) -> float | None:
+        """At the price that was typed."""
+        price = self.request.hardware.price
+        return None if price is None or self.gpu_hours is None else price * self.gpu_hours
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What one must know to read the figures."""
+        notes = setups.unread(self.request.recipe)
+        if self.machines.gpus != self.made_for:
+            notes.append(_other_gpus(self))
+        uneven = [stage for stage in self.trained if self.machines.gpus % stage.setup.sequence_size]
+        return notes + [
+            f"stage {stage.stage.name} shares rows over {stage.setup.sequence_size} GPUs, of which "
+            f"{self.machines.gpus} is no multiple: it cannot start"
+            for stage in uneven
+        ]
+
+
+def make_plan(request: PlanRequest, gpu: Gpu) -> Plan:
+    """Return the plan of a recipe.
+
+    Raises:
+        CtxkitError: the model's shape is not known.
+    """
+    hardware = request.hardware
+    config, source = needed_config(request)
+    shape = shape_of(config)
+    host = math.inf if hardware.host_bytes is None else float(hardware.host_bytes)
+    machines = Machines(gpu, hardware.gpus or _made_for(request), host, hardware.mfu)
+    stages = tuple(stage_plan(request.recipe, stage, config, shape, machines) for stage in request.stages)
+    return Plan(request, shape, source, machines, stages)
+
+
+def _made_for(request: PlanRequest) -> int:
+    return int((request.recipe.get("launch") or {}).get("num_processes") or 1)
+
+
+def config_of(request: PlanRequest) -> tuple[Mapping[str, Any] | None, str]:
+    """Return the config of the model and where it was read; the list of published shapes stands in."""
+    model = request.recipe.get("model") or {}
+    over = model.get("config") or {}
+    if request.config is not None:
+        return request.config, request.config_source
+    listed = published_config(request.model)
+    if listed is not None:
+        return {**listed, **over}, f"its published shape, as ctxkit lists it ({request.config_source})"
+    if "num_hidden_layers" in over:
+        return {"model_type": "llama", **over}, f"model.config of the recipe ({request.config_source})"
+    return None, request.config_source
+
+
+def needed_config(request: PlanRequest) -> tuple[Mapping[str, Any], str]:
+    """Return the same.
+
+    Raises:
+        CtxkitError: the model's shape is not to be had; says how to write it.
+    """
+    config, source = config_of(request)
+    if config is None:
+        message = f"the shape of {request.model} is not known here: {source}"
+        hint = (
+            "write it as `model.config`, from its config.json: hidden_size, intermediate_size, num_hidden_layers, "
+            "num_attention_heads, num_key_value_heads, vocab_size; or name a folder with that file"
+        )
+        raise CtxkitError(message, hint, exit_code=ExitCode.RECIPE)
+    return config, source
+
+
+def _other_gpus(plan: Plan) -> str:
+    gpus, made_for = plan.machines.gpus, plan.made_for
+    said = f"the recipe is made for {made_for} GPUs: on {gpus} a step sees {gpus / made_for:g} times the tokens"
+    stage = plan.largest
+    times = stage.setup.accumulation * made_for if stage else 1
+    if stage and times % gpus == 0:
+        return f"{said}; with gradient_accumulation_steps: {times // gpus} it sees the same"
+    return said

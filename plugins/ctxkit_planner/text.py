@@ -1,0 +1,225 @@
+"""A plan in words: first the answers, below them the figures."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ctxkit_planner import advice
+from ctxkit_planner.memory import DEVICE_PARTS
+from ctxkit_planner.shown import duration, gib, many, paragraph, table, yaml_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ctxkit_planner.advice import Ranked
+    from ctxkit_planner.plans import Plan
+    from ctxkit_planner.stages import StagePlan
+
+LISTED = 8
+"""Single changes that are shown."""
+ADVISED = 4
+"""Changes that are named after a run that ran out of memory."""
+ROOMY = 1.25
+"""A window is worth naming when it is so much longer than the rows."""
+
+
+def render(plan: Plan) -> str:
+    """Return a plan for a terminal of 80 columns."""
+    return "\n".join([*_head(plan), "", *_figures(plan), *_changes(plan), "", *_basis(plan)])
+
+
+def brief_advice(plan: Plan) -> str:
+    """Return what would help a run that ran out of memory, in at most ten lines."""
+    stage = plan.largest
+    if stage is None:
+        return ""
+    found = [one for one in advice.singles(stage) if one.saved > 0][:ADVISED]
+    needs = f"needs {gib(stage.memory.peak_bytes)} of {gib(plan.machines.usable_bytes)} GiB of a GPU"
+    if not found:
+        return f"by the plan, stage {stage.stage.name} {needs}; shorter rows, or a GPU with more memory, would help"
+    lines = [f"by the plan, stage {stage.stage.name} {needs}; less:"]
+    for one in found:
+        lines.append(f"  {_effect(one)}: {', '.join(one.changed.names)}")
+        lines += yaml_lines(one.changed.write, 4)[:1] if len(one.changed.write) == 1 else []
+    return "\n".join([*lines[:9], "`ctxkit plan RECIPE --gpu NAME` says more"])
+
+
+def _head(plan: Plan) -> list[str]:
+    gpus = f"{plan.machines.gpus} GPU{'s' if plan.machines.gpus > 1 else ''} {plan.machines.gpu.name}"
+    lines = [f"{plan.request.recipe.get('name')} on {gpus}", ""]
+    lines += paragraph("Does it fit?", _fit(plan))
+    lines += paragraph("How long?", _time(plan))
+    lines += paragraph("What cost?", _cost(plan))
+    return lines + paragraph("Change what?", _change(plan))
+
+
+def _fit(plan: Plan) -> str:
+    usable = gib(plan.machines.usable_bytes)
+    if plan.largest is None:
+        return "No stage takes a step."
+    if plan.fits:
+        host = plan.largest.memory.host_bytes * plan.machines.beside
+        where = f" (stage {plan.largest.stage.name})" if len(plan.trained) > 1 else ""
+        return f"Yes: {gib(plan.largest.memory.peak_bytes)} of {usable} GiB of a GPU at the peak{where}" + (
+            f", {gib(host)} GiB of the machine's memory." if host else "."
+        )
+    return "No. " + " ".join(_misfit(stage) for stage in plan.trained)
+
+
+def _misfit(stage: StagePlan) -> str:
+    machines, needed = stage.machines, stage.memory
+    name = f"Stage {stage.stage.name}"
+    if stage.fits:
+        return f"{name} fits: {gib(needed.peak_bytes)} GiB."
+    if needed.peak_bytes > machines.usable_bytes:
+        return f"{name} needs {gib(needed.peak_bytes)} of {gib(machines.usable_bytes)} GiB of a GPU."
+    host = needed.host_bytes * machines.beside
+    return f"{name} needs {gib(host)} of {gib(machines.host_bytes)} GiB of a machine's memory."
+
+
+def _time(plan: Plan) -> str:
+    if not plan.trained:
+        return "No time."
+    shares = sorted({f"{stage.step.mfu:.0%}" for stage in plan.trained})
+    rate = f"{' to '.join(dict.fromkeys((shares[0], shares[-1])))} of the GPU's peak"
+    said = "assumed" if plan.machines.mfu is None else "as typed"
+    if plan.seconds is None:
+        each = plan.trained[-1].step.seconds
+        return f"{duration(each)} a step, at {rate} ({said}); `ctxkit data RECIPE` makes the number of steps known."
+    steps = sum(stage.steps or 0 for stage in plan.trained)
+    if_it_did = "" if plan.fits else "It would take "
+    about = "About " if plan.fits else "about "
+    return f"{if_it_did}{about}{duration(plan.seconds)} for {steps:,} steps, at {rate} ({said})."
+
+
+def _cost(plan: Plan) -> str:
+    if plan.gpu_hours is None:
+        return "Not known without the number of steps."
+    hours = f"{plan.gpu_hours:,.0f} GPU hours" if plan.gpu_hours >= 10 else f"{plan.gpu_hours:.2g} GPU hours"
+    if plan.cost is None:
+        return f"{hours}; --price PER_HOUR says what that comes to."
+    return f"{plan.cost:,.0f}: {hours} at {plan.request.hardware.price:g}."
+
+
+def _change(plan: Plan) -> str:
+    if plan.largest is None:
+        return "Nothing."
+    if plan.fits:
+        return f"Nothing must change. {_room(plan)}"
+    parts = []
+    for stage in (stage for stage in plan.trained if not stage.fits):
+        best = advice.cheapest(stage)
+        said = f"{_listed(best.changed.names)} ({gib(best.bytes)} GiB)" if best else _shorter(stage)
+        parts.append(f"Stage {stage.stage.name}: {said}.")
+    return " ".join([*parts, "Below: what to write, and what else helps."])
+
+
+def _shorter(stage: StagePlan) -> str:
+    window = stage.largest_window
+    fits = f"rows of at most {window:,} tokens fit" if window else "no rows fit"
+    return f"nothing that is known here makes it fit; {fits}"
+
+
+def _room(plan: Plan) -> str:
+    said = []
+    for stage in plan.trained:
+        window, rows = stage.largest_window, advice.most_rows(stage)
+        more = [f"rows of {window:,} tokens"] if window >= ROOMY * stage.tokens else []
+        more += [f"{rows} rows at a time"] if rows > stage.setup.rows else []
+        if more:
+            said.append(f"{f'stage {stage.stage.name}: ' if len(plan.trained) > 1 else ''}{' or '.join(more)}")
+    return f"There would be room for {'; '.join(said)}." if said else ""
+
+
+def _figures(plan: Plan) -> list[str]:
+    stages = plan.trained
+    if not stages:
+        return []
+    rows = [(label, [make(stage) for stage in stages]) for label, make in _ROWS.items()]
+    rows += [("", [""] * len(stages)), ("GiB of a GPU at the peak", [""] * len(stages))]
+    for part in DEVICE_PARTS:
+        rows.append((f"  {part}", [gib(stage.memory.device.get(part, 0.0)) for stage in stages]))
+    rows.append(("  sum", [gib(stage.memory.peak_bytes) for stage in stages]))
+    rows.append(("  of", [gib(plan.machines.usable_bytes)] * len(stages)))
+    rows.append(("GiB of a machine", [gib(stage.memory.host_bytes * plan.machines.beside) for stage in stages]))
+    rows += [("", [""] * len(stages)), ("time of a step", [duration(stage.step.seconds) for stage in stages])]
+    rows += [(f"  {part}", [_part(stage, part) for stage in stages]) for part in ("compute", "links", "update")]
+    rows.append(("all steps", [_all_steps(stage) for stage in stages]))
+    rows.append(("largest window that fits", [f"{stage.largest_window:,}" for stage in stages]))
+    return table([stage.stage.name for stage in stages], rows)
+
+
+def _all_steps(stage: StagePlan) -> str:
+    return "-" if stage.steps is None else duration(stage.steps * stage.step.seconds)
+
+
+def _part(stage: StagePlan, part: str) -> str:
+    return duration(getattr(stage.step, part))
+
+
+def _efficiency(stage: StagePlan) -> str:
+    return "-" if stage.efficiency is None else f"{stage.efficiency:.1%}"
+
+
+def _tokens(stage: StagePlan) -> str:
+    return "-" if stage.steps is None else many(stage.steps * stage.tokens_per_step)
+
+
+_ROWS = {
+    "parameters": lambda stage: many(stage.counted[0]),
+    "  of them trained": lambda stage: many(stage.counted[1]),
+    "tokens of the longest row": lambda stage: f"{stage.tokens:,}",
+    "rows of a step": lambda stage: f"{stage.rows_per_step:,}",
+    "steps": lambda stage: "-" if stage.steps is None else f"{stage.steps:,}",
+    "tokens": _tokens,
+    "rows filled": _efficiency,
+}
+
+
+def _changes(plan: Plan) -> Iterator[str]:
+    """Yield, for each stage that does not fit, what makes it fit and what else helps."""
+    for stage in (stage for stage in plan.trained if not stage.fits):
+        best, single = advice.cheapest(stage), advice.singles(stage)
+        place = f" (train, data, adapter: into stage {stage.stage.name})" if len(plan.stages) > 1 else ""
+        if best is not None:
+            yield from ("", f"The cheapest way to make stage {stage.stage.name} fit: {_effect(best)}")
+            yield from paragraph("", f"{_listed(best.changed.names)}{_paid(best)}", 2)
+            yield from ("", f"  into the recipe{place}:", *yaml_lines(best.changed.write, 4))
+        yield from ("", f"Single changes of stage {stage.stage.name}:" if single else "")
+        for one in single[:LISTED]:
+            yield from paragraph("", f"{_effect(one)}: {_listed(one.changed.names)}{_paid(one)}", 2)
+            yield from yaml_lines(one.changed.write, 6)
+
+
+def _effect(one: Ranked) -> str:
+    fits = "fits" if one.fits else "not enough"
+    time = f"time x{one.time:.2f}"
+    return f"{gib(one.bytes)} GiB ({gib(one.saved)} less), {time}, {fits}"
+
+
+def _paid(one: Ranked) -> str:
+    host = one.host_bytes * one.changed.plan.machines.beside
+    price = [*one.changed.price, *([f"{gib(host)} GiB of a machine's memory"] if host else [])]
+    return f"; {'; '.join(price)}" if price else ""
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _basis(plan: Plan) -> Iterator[str]:
+    """Yield what the figures rest on."""
+    host = plan.machines.host_bytes
+    notes = [
+        *plan.notes,
+        f"shape of the model: {plan.source}",
+        "memory: by formulas, not measured on this GPU (docs/plan-memory.md)",
+        "time: operations counted, the rate is an assumption; --mfu 0.4 says another (docs/plan.md)",
+    ]
+    if any(stage.stage.document_mask for stage in plan.trained):
+        notes.append("attention is counted over whole rows; the document mask makes it less")
+    if math.isinf(host) and any(stage.memory.host_bytes for stage in plan.trained):
+        notes.append("the machine's memory is not judged; --host-memory GIB does")
+    for note in notes:
+        yield from paragraph("-", note, 2)
