@@ -61,7 +61,8 @@ def run_located(
     for taken_out in settle():
         say(taken_out)
     _refuse_idle_devices(located)
-    _say_other_size(located)
+    if not directory.begun:
+        _say_other_size(located)
     # Its own bars for files of a second or less would tear ours apart.
     transformers.utils.logging.disable_progress_bar()
     host.register(CoreHooks(), "core")
