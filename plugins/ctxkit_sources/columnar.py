@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ctxkit.errors import DataError
 from ctxkit_sources.decoding import UnusableError
 from ctxkit_sources.rows import Reading, Row
+from ctxkit_sources.unpacking import check_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,11 +31,18 @@ def parquet_rows(path: str, reading: Reading) -> Iterator[Row]:
 
     try:
         with parquet.ParquetFile(path) as file:
+            check_ratio(path, _unpacked_bytes(file.metadata))
             names = file.schema_arrow.names
             wanted = [name for name in reading.columns if name in names]
             yield from _rows(file.iter_batches(BATCH, columns=wanted), names, wanted)
     except pa.ArrowException as error:
         raise DataError(f"{path} cannot be read as parquet: {error}") from error
+
+
+def _unpacked_bytes(metadata: Any) -> int:
+    """Return the bytes that all pages of a parquet file unpack to, as its footer says."""
+    groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
+    return sum(group.total_byte_size for group in groups)
 
 
 def arrow_rows(path: str, reading: Reading) -> Iterator[Row]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
-import lzma
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ctxkit_sources.unpacking import unpacked
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
     from ctxkit_sources.decoding import Newlines, UnusableError
 
+PIECE = 1 << 16
+"""Bytes that are read at a time."""
 SampleBy = Literal["document", "paragraph", "line"]
 
 
@@ -53,12 +54,5 @@ def opened(path: str) -> io.BufferedReader:
     Raises:
         OSError: it cannot be opened.
     """
-    suffix = Path(path).suffix
-    if suffix in {".zst", ".lz4"}:
-        import pyarrow as pa
-
-        name = {".zst": "zstd", ".lz4": "lz4"}[suffix]
-        return io.BufferedReader(pa.input_stream(path, compression=name))
-    openers: Mapping[str, Callable[[str], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
     # In a buffer of ours, so that all of them can be peeked into.
-    return io.BufferedReader(openers[suffix](path) if suffix in openers else Path(path).open("rb"))
+    return io.BufferedReader(unpacked(path) or Path(path).open("rb", buffering=0), PIECE)
