@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ctxkit_planner.changes import CHANGES, Changed, combined
+from ctxkit_planner.changes import CHANGES, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ctxkit_planner.changes import Change
+    from ctxkit_planner.changes import Changed
     from ctxkit_planner.stages import StagePlan
 
 MOST_AT_ONCE = 4
@@ -37,25 +36,39 @@ class Ranked:
     fits: bool
 
 
-def singles(plan: StagePlan) -> list[Ranked]:
-    """Return single changes that save memory, those that make it fit first, then by what they cost and save."""
-    made = [ranked(plan, changed) for change in CHANGES if (changed := change(plan)) is not None]
-    useful = [one for one in made if one.saved > LEAST_SAVED * plan.memory.peak_bytes or (one.fits and not plan.fits)]
-    return sorted(useful, key=lambda one: (not one.fits, one.changed.alters, _gpus(one), one.time, -one.saved))
+@dataclass(frozen=True)
+class Advice:
+    """What would make a stage fit."""
+
+    singles: tuple[Ranked, ...]
+    """Single changes that save memory: those that make it fit first, then by what they save."""
+    cheapest: Ranked | None
+    """As few changes as can be that together make it fit, the cheapest such; None where nothing does."""
 
 
-def cheapest(plan: StagePlan) -> Ranked | None:
-    """Return the cheapest changes together that make a stage fit, as few as can be; None where none do.
+def advise(plan: StagePlan) -> Advice:
+    """Return what would make a stage fit.
 
     What trains the same model comes before what trains another, the same GPUs before more of them.
     """
-    found = [one for one in singles(plan) if one.fits]
-    for count in range(2, MOST_AT_ONCE + 1):
-        if any(not one.changed.alters for one in found):
+    found = singles(plan)
+    fitting = [one for one in found if one.fits]
+    level = [(changed, group + 1) for group, changed in _made(plan, 0)]
+    for _ in range(2, MOST_AT_ONCE + 1):
+        if any(not one.changed.alters for one in fitting):
             break
-        fitting = (changed for changed in _combinations(plan, count) if changed.plan.fits)
-        found += [ranked(plan, changed) for changed in fitting]
-    return min(found, key=_price, default=None)
+        level = [pair for changed, first in level if not changed.plan.fits for pair in _extended(changed, first)]
+        fitting += [ranked(plan, changed) for changed, _ in level if changed.plan.fits]
+    return Advice(tuple(found), min(fitting, key=_price, default=None))
+
+
+def singles(plan: StagePlan) -> list[Ranked]:
+    """Return single changes that save memory; of those that differ in size alone, one."""
+    best: dict[int, Changed] = {}
+    for group, changed in _made(plan, 0):
+        if group not in best or not best[group].plan.fits:
+            best[group] = changed
+    return sorted((ranked(plan, changed) for changed in best.values()), key=_rank)
 
 
 def ranked(plan: StagePlan, changed: Changed) -> Ranked:
@@ -85,22 +98,33 @@ def most_rows(plan: StagePlan) -> int:
     return rows
 
 
-def _combinations(plan: StagePlan, count: int) -> Iterator[Changed]:
-    for chosen in itertools.combinations(CHANGES, count):
-        made = _applied(plan, chosen)
-        if made is not None:
-            yield made
+def _made(plan: StagePlan, first: int) -> Iterator[tuple[int, Changed]]:
+    """Yield each change, from a group on, that saves memory, with the number of its group."""
+    for group in range(first, len(CHANGES)):
+        for change in CHANGES[group]:
+            changed = change(plan)
+            if changed is not None and _saves(plan, changed.plan):
+                yield group, changed
 
 
-def _applied(plan: StagePlan, chosen: tuple[Change, ...]) -> Changed | None:
-    made = chosen[0](plan)
-    for change in chosen[1:]:
-        made = combined(made, change) if made is not None else None
-    return made
+def _extended(changed: Changed, first: int) -> Iterator[tuple[Changed, int]]:
+    for group, further in _made(changed.plan, first):
+        yield joined(changed, further), group + 1
+
+
+def _saves(before: StagePlan, after: StagePlan) -> bool:
+    least = LEAST_SAVED * before.memory.peak_bytes
+    return before.memory.peak_bytes - after.memory.peak_bytes > least or (after.fits and not before.fits)
 
 
 def _gpus(one: Ranked) -> int:
     return one.changed.plan.machines.gpus
+
+
+def _rank(one: Ranked) -> tuple[bool, bool, int, float]:
+    if one.fits:
+        return False, one.changed.alters, _gpus(one), one.time
+    return True, False, 0, -one.saved
 
 
 def _price(one: Ranked) -> tuple[bool, int, float, int]:

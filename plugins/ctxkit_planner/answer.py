@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ctxkit.spec import PlanAnswer
-from ctxkit_planner import advice, setups, text
+from ctxkit_planner import setups, text
 from ctxkit_planner.gpus import gpu_found, gpu_named
 from ctxkit_planner.parameters import parameters
 from ctxkit_planner.plans import Plan, config_of, make_plan
@@ -15,6 +15,7 @@ from ctxkit_planner.speed import flops
 
 if TYPE_CHECKING:
     from ctxkit.spec import PlanRequest
+    from ctxkit_planner.advice import Advice, Ranked
     from ctxkit_planner.stages import StagePlan
 
 
@@ -69,7 +70,9 @@ def plan_values(plan: Plan) -> dict[str, Any]:
         "price": plan.request.hardware.price,
         "cost": plan.cost,
         "notes": plan.notes,
-        "stages": [_stage_values(stage) for stage in plan.stages],
+        "stages": [
+            {**_stage_values(stage), **_advice_values(plan.advice.get(stage.stage.name))} for stage in plan.stages
+        ],
     }
 
 
@@ -79,7 +82,6 @@ def _stage_values(plan: StagePlan) -> dict[str, Any]:
     if not plan.stage.trains:
         return {**values, "steps": 0}
     needed, step, steps = plan.memory, plan.step, plan.steps
-    best = None if plan.fits else advice.cheapest(plan)
     return {
         **values,
         "row_length": plan.tokens,
@@ -99,12 +101,17 @@ def _stage_values(plan: StagePlan) -> dict[str, Any]:
         "mfu_assumed": step.assumed,
         "step_seconds": {"compute": step.compute, "links": step.links, "update": step.update},
         "seconds": None if steps is None else steps * step.seconds,
-        "changes": [_change_values(one) for one in advice.singles(plan)] if not plan.fits else [],
-        "cheapest": _change_values(best) if best else None,
     }
 
 
-def _change_values(one: advice.Ranked) -> dict[str, Any]:
+def _advice_values(advice: Advice | None) -> dict[str, Any]:
+    if advice is None:
+        return {"changes": [], "cheapest": None}
+    best = _change_values(advice.cheapest) if advice.cheapest else None
+    return {"changes": [_change_values(one) for one in advice.singles], "cheapest": best}
+
+
+def _change_values(one: Ranked) -> dict[str, Any]:
     return {
         "changes": list(one.changed.names),
         "write": one.changed.write,

@@ -181,11 +181,11 @@ def sequence_parallel(size: int) -> Change:
 
     def change(plan: StagePlan) -> Changed | None:
         setup, gpus = plan.setup, plan.machines.gpus
-        legal = gpus % size == 0 and plan.shape.heads % size == 0 and setup.attention != "eager"
-        if setup.sequence != "none" or not legal or setup.weights in QUANTIZED or plan.tokens % size:
+        legal = gpus % size == 0 and plan.shape.heads % size == 0 and plan.tokens % size == 0
+        if setup.sequence == "ring" or setup.sequence_size >= size or not legal or not _exchangeable(setup):
             return None
         spread = setup if setup.sharding == "zero3" else _as_zero3(setup, gpus)
-        times = setup.accumulation * size
+        times = setup.accumulation * size // setup.sequence_size
         less = replace(spread, sequence="ulysses", sequence_size=size, accumulation=times, dense_mask=False)
         write = {} if setup.sharding == "zero3" else _zero3_written(plan)
         write = _merged(write, _engine(plan, {"parallelism_config": {"sp_size": size}}))
@@ -218,11 +218,8 @@ def more_gpus(times: int) -> Change:
     return change
 
 
-def combined(first: Changed, change: Change) -> Changed | None:
-    """Return a further change on top of one."""
-    then = change(first.plan)
-    if then is None:
-        return None
+def joined(first: Changed, then: Changed) -> Changed:
+    """Return two changes as one; `then` was made on top of the first."""
     return Changed(
         then.plan,
         (*first.names, *then.names),
@@ -256,6 +253,11 @@ def _engine(plan: StagePlan, fields: Mapping[str, Any]) -> dict[str, Any]:
     return {"train" if plan.engine_in_train else "launch": dict(fields)}
 
 
+def _exchangeable(setup: Setup) -> bool:
+    """Return whether DeepSpeed can exchange heads for tokens: not with eager attention, not beside 4-bit weights."""
+    return setup.attention != "eager" and setup.weights not in QUANTIZED
+
+
 def _fsdp_config(plan: StagePlan) -> dict[str, Any]:
     return dict(plan.stage.settings.get("fsdp_config") or {})
 
@@ -276,20 +278,20 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 _ADAPTER = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
-CHANGES: tuple[Change, ...] = (
-    one_row,
-    no_dense_mask,
-    checkpointing,
-    activation_offload,
-    eight_bit_optimizer,
-    fsdp,
-    zero3,
-    optimizer_offload,
-    weight_offload,
-    *(sequence_parallel(size) for size in (2, 4, 8, 16, 32, 64)),
-    *(more_gpus(times) for times in (2, 4, 8)),
-    bfloat16_weights,
-    lora,
-    qlora,
+CHANGES: tuple[tuple[Change, ...], ...] = (
+    (one_row,),
+    (no_dense_mask,),
+    (checkpointing,),
+    (activation_offload,),
+    (eight_bit_optimizer,),
+    (fsdp,),
+    (zero3,),
+    (optimizer_offload,),
+    (weight_offload,),
+    tuple(sequence_parallel(size) for size in (2, 4, 8, 16, 32, 64)),
+    tuple(more_gpus(times) for times in (2, 4, 8)),
+    (bfloat16_weights,),
+    (lora,),
+    (qlora,),
 )
-"""In the order in which they are made where several are."""
+"""In the order in which they are made where several are; of those in one group one is made, the milder ones first."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit_planner import setups
+from ctxkit_planner.advice import advise
 from ctxkit_planner.machines import Machines
 from ctxkit_planner.published import published_config
 from ctxkit_planner.shape import shape_of
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ctxkit.spec import PlanRequest
+    from ctxkit_planner.advice import Advice
     from ctxkit_planner.gpus import Gpu
     from ctxkit_planner.shape import Shape
 
@@ -54,6 +56,11 @@ class Plan:
     def fits(self) -> bool:
         """Whether every stage fits."""
         return all(stage.fits for stage in self.trained)
+
+    @cached_property
+    def advice(self) -> Mapping[str, Advice]:
+        """What would make each stage fit that does not, by its name."""
+        return {stage.stage.name: advise(stage) for stage in self.trained if not stage.fits}
 
     @cached_property
     def seconds(self) -> float | None:

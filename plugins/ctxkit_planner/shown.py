@@ -41,6 +41,13 @@ def duration(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.3g} s"
 
 
+def seconds(count: float) -> str:
+    """Return the time of a step in seconds: three digits, or nothing where there is nothing."""
+    if count < 0.0005:
+        return "-"
+    return f"{count:,.0f} s" if count >= 100 else f"{count:.3g} s"
+
+
 def paragraph(label: str, text: str, indent: int = 17) -> list[str]:
     """Return a text beside its label, wrapped, its further lines below its first."""
     first = f"{label:{indent}}"
@@ -71,6 +78,11 @@ def yaml_lines(values: Mapping[str, Any], indent: int) -> list[str]:
         else:
             lines.append(line)
     return lines
+
+
+def one_line(values: Mapping[str, Any]) -> str:
+    """Return values as a recipe writes them, sections beside one another."""
+    return "; ".join(f"{key}: {_flow(value)}" for key, value in values.items())
 
 
 def _flow(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ctxkit_planner.memory import largest_window, memory
@@ -49,12 +50,12 @@ class StagePlan:
         padded = self.setup.sequence != "none"
         return self.stage.row_length if prepared is None or padded else max(prepared.longest, 1)
 
-    @property
+    @cached_property
     def memory(self) -> Memory:
         """Its peak."""
         return memory(self.shape, self.setup, self.tokens)
 
-    @property
+    @cached_property
     def fits(self) -> bool:
         """Whether GPU and host hold it."""
         return self.machines.hold(self.memory)
@@ -88,13 +89,13 @@ class StagePlan:
         epochs = float(self.stage.settings.get("num_train_epochs") or 3)
         return None if rows is None else math.ceil(math.ceil(rows / self.rows_per_step) * epochs)
 
-    @property
+    @cached_property
     def step(self) -> Step:
         """The time of one step, on rows as long as they are on average."""
         row = max(round(self.tokens_per_step / self.rows_per_step), 1)
         return step(self.shape, self.setup, row, self.machines, self.kernel)
 
-    @property
+    @cached_property
     def largest_window(self) -> int:
         """The longest rows that fit with everything else as it is, in tokens; 0 where none do."""
         machines = self.machines
@@ -102,7 +103,7 @@ class StagePlan:
         host = machines.host_bytes / machines.beside
         return largest_window(self.shape, self.setup, machines.usable_bytes, host, multiple)
 
-    @property
+    @cached_property
     def counted(self) -> tuple[int, int]:
         """Parameters, those of an adapter included; and those that are trained."""
         found = parameters(self.shape, self.setup.adapter)
@@ -120,7 +121,7 @@ def stage_plan(
     """Return the plan of one stage of a recipe."""
     setup = setup_of(recipe, stage, config, machines.gpus)
     model, stages = recipe.get("model") or {}, recipe.get("stages") or ()
-    own = next((each for each in stages if each.get("name") == stage.name), {}).get("train") or {}
+    own: Mapping[str, Any] = next((each["train"] for each in stages if each["name"] == stage.name), None) or {}
     return StagePlan(
         stage,
         shape,

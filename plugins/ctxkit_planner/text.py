@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ctxkit_planner import advice
 from ctxkit_planner.memory import DEVICE_PARTS
-from ctxkit_planner.shown import duration, gib, many, paragraph, table, yaml_lines
+from ctxkit_planner.shown import duration, gib, many, one_line, paragraph, seconds, table, yaml_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,15 +34,14 @@ def brief_advice(plan: Plan) -> str:
     stage = plan.largest
     if stage is None:
         return ""
-    found = [one for one in advice.singles(stage) if one.saved > 0][:ADVISED]
+    found = sorted(advice.singles(stage), key=lambda one: (one.changed.alters, -one.saved))[:ADVISED]
     needs = f"needs {gib(stage.memory.peak_bytes)} of {gib(plan.machines.usable_bytes)} GiB of a GPU"
     if not found:
         return f"by the plan, stage {stage.stage.name} {needs}; shorter rows, or a GPU with more memory, would help"
-    lines = [f"by the plan, stage {stage.stage.name} {needs}; less:"]
+    lines = [f"by the plan, stage {stage.stage.name} {needs}; what would make it less:"]
     for one in found:
-        lines.append(f"  {_effect(one)}: {', '.join(one.changed.names)}")
-        lines += yaml_lines(one.changed.write, 4)[:1] if len(one.changed.write) == 1 else []
-    return "\n".join([*lines[:9], "`ctxkit plan RECIPE --gpu NAME` says more"])
+        lines += [f"  {gib(one.saved)} GiB less by {_listed(one.changed.names)}:", f"    {one_line(one.changed.write)}"]
+    return "\n".join([*lines, "`ctxkit plan RECIPE --gpu NAME` says more"])
 
 
 def _head(plan: Plan) -> list[str]:
@@ -86,7 +85,7 @@ def _time(plan: Plan) -> str:
     said = "assumed" if plan.machines.mfu is None else "as typed"
     if plan.seconds is None:
         each = plan.trained[-1].step.seconds
-        return f"{duration(each)} a step, at {rate} ({said}); `ctxkit data RECIPE` makes the number of steps known."
+        return f"{seconds(each)} a step, at {rate} ({said}); `ctxkit data RECIPE` makes the number of steps known."
     steps = sum(stage.steps or 0 for stage in plan.trained)
     if_it_did = "" if plan.fits else "It would take "
     about = "About " if plan.fits else "about "
@@ -109,7 +108,7 @@ def _change(plan: Plan) -> str:
         return f"Nothing must change. {_room(plan)}"
     parts = []
     for stage in (stage for stage in plan.trained if not stage.fits):
-        best = advice.cheapest(stage)
+        best = plan.advice[stage.stage.name].cheapest
         said = f"{_listed(best.changed.names)} ({gib(best.bytes)} GiB)" if best else _shorter(stage)
         parts.append(f"Stage {stage.stage.name}: {said}.")
     return " ".join([*parts, "Below: what to write, and what else helps."])
@@ -143,7 +142,7 @@ def _figures(plan: Plan) -> list[str]:
     rows.append(("  sum", [gib(stage.memory.peak_bytes) for stage in stages]))
     rows.append(("  of", [gib(plan.machines.usable_bytes)] * len(stages)))
     rows.append(("GiB of a machine", [gib(stage.memory.host_bytes * plan.machines.beside) for stage in stages]))
-    rows += [("", [""] * len(stages)), ("time of a step", [duration(stage.step.seconds) for stage in stages])]
+    rows += [("", [""] * len(stages)), ("time of a step", [seconds(stage.step.seconds) for stage in stages])]
     rows += [(f"  {part}", [_part(stage, part) for stage in stages]) for part in ("compute", "links", "update")]
     rows.append(("all steps", [_all_steps(stage) for stage in stages]))
     rows.append(("largest window that fits", [f"{stage.largest_window:,}" for stage in stages]))
@@ -155,7 +154,7 @@ def _all_steps(stage: StagePlan) -> str:
 
 
 def _part(stage: StagePlan, part: str) -> str:
-    return duration(getattr(stage.step, part))
+    return seconds(getattr(stage.step, part))
 
 
 def _efficiency(stage: StagePlan) -> str:
@@ -180,22 +179,25 @@ _ROWS = {
 def _changes(plan: Plan) -> Iterator[str]:
     """Yield, for each stage that does not fit, what makes it fit and what else helps."""
     for stage in (stage for stage in plan.trained if not stage.fits):
-        best, single = advice.cheapest(stage), advice.singles(stage)
-        place = f" (train, data, adapter: into stage {stage.stage.name})" if len(plan.stages) > 1 else ""
-        if best is not None:
-            yield from ("", f"The cheapest way to make stage {stage.stage.name} fit: {_effect(best)}")
-            yield from paragraph("", f"{_listed(best.changed.names)}{_paid(best)}", 2)
-            yield from ("", f"  into the recipe{place}:", *yaml_lines(best.changed.write, 4))
-        yield from ("", f"Single changes of stage {stage.stage.name}:" if single else "")
-        for one in single[:LISTED]:
-            yield from paragraph("", f"{_effect(one)}: {_listed(one.changed.names)}{_paid(one)}", 2)
-            yield from yaml_lines(one.changed.write, 6)
+        found, name = plan.advice[stage.stage.name], stage.stage.name
+        place = f"; train, data and adapter into stage {name}" if len(plan.stages) > 1 else ""
+        if found.cheapest is not None:
+            yield from ("", f"To make {name} fit, write into the recipe{place}:")
+            yield from ("", *yaml_lines(found.cheapest.changed.write, 4), "")
+            yield from paragraph("", f"{_listed(found.cheapest.changed.names)}{_paid(found.cheapest)}", 2)
+            yield from (_COLUMNS, _effect(found.cheapest, "all of it"))
+        yield from ("", f"Single changes of {name}:", "", _COLUMNS) if found.singles else ()
+        for one in found.singles[:LISTED]:
+            yield from paragraph(_effect(one, ""), f"{_listed(one.changed.names)}{_paid(one)}", len(_COLUMNS))
+            yield from yaml_lines(one.changed.write, len(_COLUMNS))
 
 
-def _effect(one: Ranked) -> str:
-    fits = "fits" if one.fits else "not enough"
-    time = f"time x{one.time:.2f}"
-    return f"{gib(one.bytes)} GiB ({gib(one.saved)} less), {time}, {fits}"
+_COLUMNS = "     GiB    less   time        "
+
+
+def _effect(one: Ranked, name: str) -> str:
+    fits = "fits" if one.fits else ""
+    return f"{gib(one.bytes):>8}{gib(one.saved):>8}{f'x{one.time:.2f}':>7}  {fits:4}  {name}"
 
 
 def _paid(one: Ranked) -> str:
