@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 GROUP = "ctxkit"
 DISABLE_VARIABLE = "CTXKIT_DISABLE_PLUGINS"
+OWN_VARIABLE = "CTXKIT_NO_THIRD_PARTY"
+"""Where it is 1, no plugin of another distribution than ctxkit's is imported; `--plugin` still is."""
+OWN = "ctxkit-longcontext"
+"""The distribution that ctxkit and its own plugins come in."""
 FILE_MODULE = "ctxkit_file_plugin_"
 """What the name of a module begins with that `--plugin` loaded."""
 
@@ -39,6 +44,8 @@ class Plugin:
     module: str
     fault: str = ""
     disabled: bool = False
+    digest: str = ""
+    """The start of the sha256 of a file given with `--plugin`, when it was imported."""
 
 
 class Host:
@@ -52,11 +59,12 @@ class Host:
         if entry_points is None:
             entry_points = importlib.metadata.entry_points(group=GROUP)
         disabled = {name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",")}
+        own_alone = os.environ.get(OWN_VARIABLE, "") not in ("", "0")
         loaded: dict[str, importlib.metadata.EntryPoint] = {}
         for entry in sorted(entry_points, key=lambda entry: entry.name):
             first = loaded.setdefault(entry.name, entry)
             if first is entry:
-                self._load(entry, disabled=entry.name in disabled)
+                self._load(entry, disabled=entry.name in disabled or (own_alone and not _is_own(entry)))
             elif _origin(first).partition(" ")[0] != _origin(entry).partition(" ")[0]:
                 # An editable and a stale install of one distribution may both name a plugin; the first is imported.
                 fault = f"the name {entry.name} is taken by {_origin(first)}; rename the entry point"
@@ -71,6 +79,12 @@ class Host:
         """Return the plugin that was loaded, or registered by hand, under a name."""
         loaded = (plugin for plugin in self.plugins if plugin.name == name and not plugin.fault)
         return next(loaded, Plugin(name, "registered by hand", ""))
+
+    @property
+    def used(self) -> dict[str, str]:
+        """The plugins in use by name, each with distribution and version, or with path and hash of the file."""
+        loaded = (plugin for plugin in self.plugins if not plugin.fault and not plugin.disabled)
+        return {one.name: f"{one.origin} sha256:{one.digest}" if one.digest else one.origin for one in loaded}
 
     def tell(self, hook: str, **values: object) -> None:
         """Call a hook that wants no answer, in name order; a plugin that fails is named.
@@ -138,13 +152,14 @@ class Host:
         """
         name = f"file:{path}"
         try:
+            digest = _digest(path)
             module = _import_file(path)
             self.register(module, name)
             self._check_brings(module)
         except (Exception, SystemExit) as error:
             message = f"--plugin {path} cannot be loaded: {one_line(error)}"
             raise RecipeError([Fault((), message, origin=_raised_in(error, path))]) from error
-        self.plugins.append(Plugin(name, str(path), module.__name__))
+        self.plugins.append(Plugin(name, str(path), module.__name__, digest=digest))
 
     def _load(self, entry: importlib.metadata.EntryPoint, *, disabled: bool) -> None:
         fault = ""
@@ -198,6 +213,10 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
+
+
 def components_of(implementation: Callable[[], object]) -> list[Any]:
     """Return what a plugin's `ctxkit_components` brings.
 
@@ -226,6 +245,10 @@ def _origin(entry: importlib.metadata.EntryPoint) -> str:
         return f"{entry.dist.name} {entry.dist.version}"
     except (KeyError, TypeError, AttributeError):
         return "a damaged distribution"
+
+
+def _is_own(entry: importlib.metadata.EntryPoint) -> bool:
+    return _origin(entry).partition(" ")[0] == OWN
 
 
 def _raised_in(error: BaseException, path: Path) -> Origin | None:

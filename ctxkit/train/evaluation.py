@@ -189,8 +189,7 @@ def _claim(measured: _Measured, directory: RunDirectory, command: list[str]) -> 
     if before and before["suite"] != about:
         said = f"{directory.path} holds what was measured on another model, with other settings of it or another seed"
         raise ResumeError(said, "choose another folder with --output")
-    plugins = {plugin.name: plugin.origin for plugin in measured.host.plugins if not plugin.fault}
-    write_json(directory.path / "provenance.json", provenance.provenance(plugins, command))
+    write_json(directory.path / "provenance.json", provenance.provenance(measured.host.used, command))
     untrained = {"from": None, "rope": None, "steps": 0, "tokens": 0, "seconds": 0.0}
     directory.update(
         name=measured.suite.name or _name(measured.suite.model),

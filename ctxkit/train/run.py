@@ -113,8 +113,7 @@ def _used(located: Located) -> dict[str, str]:
 
 def _begin(located: Located, host: Host, directory: RunDirectory, used: dict[str, str], command: list[str]) -> None:
     """Write down what runs, with what, and tell the plugins."""
-    plugins = {plugin.name: plugin.origin for plugin in host.plugins if not plugin.fault}
-    made = {**provenance.provenance(plugins, command), "from_plugins": dict(host.ask("ctxkit_provenance"))}
+    made = {**provenance.provenance(host.used, command), "from_plugins": dict(host.ask("ctxkit_provenance"))}
     before = read_json(directory.path / "provenance.json")
     earlier = [*before.pop("earlier_attempts", []), before] if before else []
     write_json(directory.path / "provenance.json", {**made, "earlier_attempts": earlier})
