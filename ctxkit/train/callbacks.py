@@ -1,12 +1,12 @@
-"""What ctxkit adds to a training: metrics on disk, progress, a stop that saves, sealed checkpoints, a finite guard."""
+"""What ctxkit adds to a training: metrics on disk, progress, a stop that saves, sealed checkpoints."""
 
 from __future__ import annotations
 
 import json
-import math
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
-from ctxkit.errors import NotFiniteError
 from ctxkit.launch import world_size
 from ctxkit.train import checkpoints
 from ctxkit.train.progress import Bar
@@ -159,9 +158,10 @@ class SealCheckpoints(TrainerCallback):
     a name like `checkpoint-mine`.
     """
 
-    def __init__(self) -> None:
-        """Keep all of them until the training says how many."""
+    def __init__(self, rising: Callable[[], bool] = bool) -> None:
+        """Keep all of them until the training says how many, and while the loss rises to what may be an explosion."""
         self._keep: int | None = None
+        self._rising = rising
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -189,41 +189,7 @@ class SealCheckpoints(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(str(args.output_dir))
             checkpoints.seal(folder / f"checkpoint-{state.global_step}", state.global_step)
-            checkpoints.rotate(folder, self._keep, state.best_model_checkpoint)
-
-
-class FiniteGuard(TrainerCallback):
-    """End training when the loss, the gradient norm or the weights are not finite, before anything is saved."""
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Look at what was logged.
-
-        Raises:
-            NotFiniteError: loss or gradient norm is NaN or infinite.
-        """
-        for name in ("loss", "grad_norm"):
-            value = (logs or {}).get(name)
-            if value is not None and not math.isfinite(float(value)):
-                raise _not_finite(f"{name} is {float(value)}", state)
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Look at the weights that are about to be saved, or to become the model of the stage.
-
-        Raises:
-            NotFiniteError: one of them is NaN or infinite.
-        """
-        if not (control.should_save or control.should_training_stop):
-            return
-        for name, parameter in kwargs["model"].named_parameters():
-            if not bool(torch.isfinite(parameter).all()):
-                raise _not_finite(f"the weights {name} are", state)
+            checkpoints.rotate(folder, None if self._rising() else self._keep, state.best_model_checkpoint)
 
 
 def peak_memory() -> int:
@@ -242,14 +208,6 @@ def seconds(path: Path, stage: str) -> float:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the lines of metrics, but for a last one that a kill cut short."""
     return [json.loads(line) for line in _whole_lines(path)] if path.exists() else []
-
-
-def _not_finite(what: str, state: TrainerState) -> NotFiniteError:
-    said = what if "is" in what.split() else f"{what} not finite"
-    return NotFiniteError(
-        f"{said} at step {state.global_step} of {state.max_steps}; training ended, the checkpoints before it are kept",
-        "usual remedies: a lower learning_rate, more warmup_steps, max_grad_norm, bf16 instead of fp16",
-    )
 
 
 def _whole_lines(path: Path) -> list[str]:

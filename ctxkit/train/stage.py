@@ -26,13 +26,14 @@ from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
 from ctxkit.spec import Context, EvalReport, ModelRequest, StageFinished, TrainerRequest
 from ctxkit.train import callbacks, checkpoints, phase_metrics
-from ctxkit.train.alive import Alive, observe
 from ctxkit.train.adapter import adapted, in_full_precision, lora_config, save_config, with_adapter
+from ctxkit.train.alive import Alive, observe
 from ctxkit.train.carry import CarryOptimizer
 from ctxkit.train.curriculum import Schedule, schedule
 from ctxkit.train.disk import preflight
 from ctxkit.train.elastic import Attempt, going
 from ctxkit.train.evaluate import evaluate, load_saved, on_device
+from ctxkit.train.finite import FiniteGuard
 from ctxkit.train.fit import fit
 from ctxkit.train.head import with_head_bias
 from ctxkit.train.layout import own_layout
@@ -288,6 +289,8 @@ def _trainer(
         raise CtxkitError(message, "see `train` in the recipe", exit_code=ExitCode.RECIPE) from error
     quiet(trainer)
     observe(trainer, run.pulse)
+    for guard in (each for each in made if isinstance(each, FiniteGuard)):
+        guard.watch(trainer, prepared)
     guarded(trainer, layout(run.located, stage))
     if served is not None:
         served.check(trainer.get_total_train_batch_size(args))
@@ -315,7 +318,7 @@ def _tokenizer(run: Run, rope: ExtendedRope | None) -> PreTrainedTokenizerBase:
 
 def _callbacks(run: Run, stage: Stage, context: Context, served: Schedule | None) -> tuple[Any, ...]:
     """Return the core's callbacks, then those that the recipe chose."""
-    stages = run.located.recipe.stages
+    stages, guard = run.located.recipe.stages, FiniteGuard(stage.name, stage.explodes_at)
     return (
         callbacks.Metrics(run.directory.metrics, stage.name),
         *_carried(run, stage),
@@ -323,8 +326,8 @@ def _callbacks(run: Run, stage: Stage, context: Context, served: Schedule | None
         OwnIntervals(),
         callbacks.NothingLeft(),
         callbacks.StopAtStepEnd(run.stop),
-        callbacks.FiniteGuard(),  # after whoever asks for a save: it looks at what is about to be saved
-        callbacks.SealCheckpoints(),
+        guard,  # after whoever asks for a save: it looks at what is about to be saved
+        callbacks.SealCheckpoints(lambda: guard.explosion.rising),
         Alive(run.pulse, run.located.recipe.launch.hang_timeout),
         callbacks.Progress(f"stage {stages.index(stage) + 1}/{len(stages)} {stage.name}"),
         *(options.build(context) for options in stage.callbacks),
