@@ -29,6 +29,8 @@ PLUGIN = click.option(
     metavar="FILE.py",
     help="Load one Python file as a plugin; it runs as code. Repeatable.",
 )
+
+
 def _trust(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> None:
     """Keep the keys where trust.py looks, and the processes of this command too; say what it means."""
     if not value:
@@ -86,6 +88,36 @@ def _is_count(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= len("999999")
 
 
+def _going_on(command: Any) -> Any:
+    """Give a command the options that say whether, and from where, a run goes on."""
+    for option in reversed(_GOING_ON):
+        command = option(command)
+    return command
+
+
+_GOING_ON = (
+    click.option(
+        "--resume",
+        default="auto",
+        show_default=True,
+        callback=_not_empty,
+        metavar="auto|must|never|CHECKPOINT",
+        help="Go on where something is to go on with, or only then, or never in an old directory; or go on from "
+        "STAGE/checkpoint-N, later ones being set aside.",
+    ),
+    click.option(
+        "--on-change",
+        type=click.Choice(["keep", "reset"]),
+        help="When the learning rate or another value of the schedule changed: an interrupted stage goes on by the old "
+        "ones, or by the new ones from its checkpoint on.",
+    ),
+    click.option(
+        "--allow-drift", is_flag=True, help="Go on though data, order, model or code changed; what drifted is recorded."
+    ),
+    click.option("--quick", is_flag=True, help="Check the sizes of a checkpoint's files, and not every byte."),
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "terminal_width": _width()})
 @click.version_option(__version__, prog_name="ctxkit")
 def cli() -> None:
@@ -111,25 +143,7 @@ def cli() -> None:
     help="Run it whole at toy size on the CPU, in about a minute: a small random model of the same architecture, "
     "short lengths of the same ratios, a few steps.  [run directory: runs/NAME-rehearsal]",
 )
-@click.option(
-    "--resume",
-    default="auto",
-    show_default=True,
-    callback=_not_empty,
-    metavar="auto|must|never|CHECKPOINT",
-    help="Go on where something is to go on with, or only then, or never in an old directory; or go on from "
-    "STAGE/checkpoint-N, later ones being set aside.",
-)
-@click.option(
-    "--on-change",
-    type=click.Choice(["keep", "reset"]),
-    help="When the learning rate or another value of the schedule changed: an interrupted stage goes on by the old "
-    "ones, or by the new ones from its checkpoint on.",
-)
-@click.option(
-    "--allow-drift", is_flag=True, help="Go on though data, order, model or code changed; what drifted is recorded."
-)
-@click.option("--quick", is_flag=True, help="Check the sizes of a checkpoint's files, and not every byte.")
+@_going_on
 @SET
 @TRUST
 @PLUGIN
@@ -145,7 +159,7 @@ def run(
 
     \b
     On one process:    ctxkit run RECIPE
-    On several GPUs:   accelerate launch -m ctxkit run RECIPE
+    On several GPUs:   ctxkit launch RECIPE --num-processes 8
     Mistakes first:    ctxkit run RECIPE --rehearse
     """  # noqa: D301 - click looks for the character
     from ctxkit import commands
@@ -156,6 +170,61 @@ def run(
         commands.rehearse(recipe, run_dir, sets, plugin_files)
     else:
         commands.run(recipe, run_dir, sets, plugin_files, commands.Resume(going_on.pop("resume"), **going_on))
+
+
+@cli.command()
+@RECIPE
+@click.option(
+    "--num-processes", type=click.IntRange(1), metavar="N", help="Over all machines.  [default: the recipe's]"
+)
+@click.option(
+    "--num-machines", type=click.IntRange(1), metavar="M", help="The same line on each.  [default: the recipe's]"
+)
+@click.option(
+    "--machine-rank",
+    type=click.IntRange(0),
+    metavar="R",
+    help="Which machine this is, from 0; where "
+    "launch.config_file asks for it.  [default: what Slurm, SkyPilot or Kubeflow say]",
+)
+@click.option(
+    "--main-process-ip", metavar="HOST", callback=_not_empty, help="The machine where several meet; any of them."
+)
+@click.option("--main-process-port", type=click.IntRange(1, 65535), metavar="PORT", help="Its port.  [default: 29500]")
+@click.option("--run-dir", type=click.Path(), callback=_not_empty, help="As of `ctxkit run`.  [default: runs/NAME]")
+@click.option(
+    "--on",
+    "engine",
+    metavar="ENGINE",
+    callback=_not_empty,
+    help="Start nothing: write the job file of an engine, which are slurm, skypilot and kubeflow.",
+)
+@click.option(
+    "--out", type=click.Path(), callback=_not_empty, metavar="FILE", help="Where that goes.  [default: stdout]"
+)
+@click.option(
+    "--job-arg",
+    "job_arguments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set something in it, such as time=24:00:00, accelerators=H100 or image=NAME; repeatable.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the line of the launcher, and start nothing.")
+@_going_on
+@SET
+@PLUGIN
+@TRUST
+def launch(**typed: Any) -> None:
+    """Run a recipe in several processes; typed again, continue where it was.
+
+    \b
+    All GPUs of a machine:  ctxkit launch RECIPE --num-processes 8
+    Two machines:           ctxkit launch RECIPE --num-processes 16 --num-machines 2 --main-process-ip node1
+    A job file:             ctxkit launch RECIPE --num-processes 8 --on slurm --out job.sh
+    """  # noqa: D301 - click looks for the character
+    from ctxkit import commands, launching
+
+    sys.exit(commands.launch(launching.LaunchRequest(**typed)))
 
 
 @cli.command()
@@ -454,7 +523,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     masking.learn_words(sys.argv if arguments is None else arguments)
     with masking.streams():
-        return _main(arguments)
+        code = _main(arguments)
+    if "CTXKIT_LAUNCH_STATUS" in os.environ:
+        from ctxkit.launch import report as report_to_launcher
+
+        report_to_launcher(code)
+    return code
 
 
 def _main(arguments: list[str] | None) -> int:

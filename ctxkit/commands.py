@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 import tempfile
 import time
@@ -17,13 +18,14 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ctxkit import doctor as doctors
-from ctxkit import identity, listing, suites, watching
+from ctxkit import identity, launching, listing, suites, watching
 from ctxkit import plan as plans
 from ctxkit import sweep as sweeps
 from ctxkit.checks import load, warnings
 from ctxkit.errors import CtxkitError, ExitCode, Fault, Origin, RecipeError, ResumeError, StoppedError
 from ctxkit.host import Host
-from ctxkit.launch import alone, rank
+from ctxkit.launch import alone, join, rank
+from ctxkit.launch import report as report_exit
 from ctxkit.masking import mask
 from ctxkit.registry import Registry, collect
 from ctxkit.rehearsal import SUFFIX
@@ -31,6 +33,7 @@ from ctxkit.resuming import AUTO, Resume
 from ctxkit.rundir import RunDirectory, read_json
 from ctxkit.schema import recipe_schema
 from ctxkit.searches import chosen
+from ctxkit.supervising import supervise
 from ctxkit.surroundings import settle
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ def run(
     recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: tuple[str, ...], resume: Resume = AUTO
 ) -> None:
     """Run a recipe, or say that it is finished; the training libraries load only when there is something to do."""
+    join()
     host, registry = _plugins(plugin_files)
     located = load(Path(recipe), registry, host, sets)
     directory = _directory(located, run_dir)
@@ -71,6 +75,45 @@ def _page_of_its_end(host: Host, directory: RunDirectory) -> Iterator[None]:
             with suppress(Exception):  # what ended the run is what is to be said
                 list(host.ask("ctxkit_report", run_dir=directory.path))
         raise
+
+
+def launch(request: launching.LaunchRequest) -> int:
+    """Start a recipe in several processes and return the exit code of the run; or write the job file for an engine.
+
+    Raises:
+        CtxkitError: with exit code 2, if the recipe or what was typed cannot be used; nothing is started then.
+    """
+    request.check()
+    host, registry = _plugins(request.plugin_files)
+    located = load(Path(request.recipe), registry, host, request.sets)
+    _warn(located)
+    place = launching.machines(request, located)
+    if request.engine is not None:
+        _hand_out(launching.job_file(request, located, place), request.out)
+        return ExitCode.DONE
+    words = launching.words(request, located, place)
+    if request.dry_run:
+        click.echo(shlex.join(words))
+        return ExitCode.DONE
+    directory = _directory(located, request.run_dir)
+    if _finished(directory, located, request.going_on):
+        _report(host, directory)
+        return ExitCode.DONE
+    code, said = supervise(words, place.local, launching.environment(place))
+    if code != ExitCode.DONE:
+        # Behind what the launcher says of it, which is long and holds no word for the person.
+        _say(_styled("error: ", "red") + (said or "the run ended; what it said itself stands further up"))
+        _say(f"exit code {code}: see docs/exit-codes.md; the same command goes on where the run was")
+    return code
+
+
+def _hand_out(text: str, out: str | None) -> None:
+    """Write a text to a file, or to stdout where none is named."""
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        launching.write(text, Path(out))
+        _say(f"wrote {out}; its first lines say how it is sent off")
 
 
 def rehearse(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_files: tuple[str, ...]) -> None:
@@ -416,6 +459,7 @@ def doctor(*, as_json: bool) -> ExitCode:
 def explain(error: BaseException) -> ExitCode:
     """Print what went wrong; with several processes all find the same fault, the first speaks, and all exit alike."""
     if isinstance(error, CtxkitError):
+        report_exit(error.exit_code)  # before the wait below, in which a launcher may end this process
         # What another process than the first finds alone, nobody else would say.
         alone = "" if rank() == 0 or isinstance(error, RecipeError | StoppedError) else f"process {rank()}: "
         if rank() == 0 or alone:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shlex
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+PORT = 29500
+"""Where machines meet unless it is said, as with torchrun and accelerate."""
+STATUS = "CTXKIT_LAUNCH_STATUS"
+"""Variable that names the folder in which each process that `ctxkit launch` started leaves its exit code."""
+_PR_SET_PDEATHSIG = 1
 
 
 def world_size() -> int:
@@ -31,17 +44,94 @@ _LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "TOR
 """How the variables begin by which a launcher tells a process of the others."""
 
 
-def launch_line(recipe: str, num_processes: int, config_file: str | None = None, arguments: Sequence[str] = ()) -> str:
-    """Return the accelerate line that runs a recipe file, quoted for a shell.
+@dataclass(frozen=True)
+class Machines:
+    """How many processes there are, and on which machines."""
+
+    num_processes: int = 1
+    """Over all machines."""
+    num_machines: int = 1
+    main_process_ip: str = "HOST"
+    """Name or address of the machine at which all meet; any of them."""
+    main_process_port: int = PORT
+    machine_rank: int = 0
+    """Which machine this is, from 0; only accelerate with a `config_file` asks for it."""
+    gpus: bool = True
+    """Without one, the processes talk through gloo, for which accelerate has no launcher of its own."""
+
+    @property
+    def local(self) -> int:
+        """Processes of one machine."""
+        return self.num_processes // self.num_machines
+
+    @property
+    def endpoint(self) -> str:
+        """Where all meet."""
+        return f"{self.main_process_ip}:{self.main_process_port}"
+
+
+def launch_line(
+    recipe: str,
+    num_processes: int,
+    config_file: str | None = None,
+    arguments: Sequence[str] = (),
+    *,
+    num_machines: int = 1,
+) -> str:
+    """Return the line that runs a recipe file on machines with GPUs, quoted for a shell; see `launch_words`."""
+    return shlex.join(launch_words(recipe, Machines(num_processes, num_machines), config_file, arguments))
+
+
+def launch_words(
+    recipe: str, machines: Machines, config_file: str | None = None, arguments: Sequence[str] = ()
+) -> list[str]:
+    """Return the words of the line that runs a recipe file.
 
     Works from every folder: `-m ctxkit` needs no checkout, unlike `accelerate launch ctxkit`, which runs the folder.
     """
-    words = ["accelerate", "launch"]
+    run = ["-m", "ctxkit", "run", recipe, *arguments]
     if config_file:
-        words += ["--config_file", config_file]
-    words += [
-        "--num_processes",
-        str(num_processes),
-        *(["--multi_gpu"] if num_processes > 1 and not config_file else []),
-    ]
-    return shlex.join([*words, "-m", "ctxkit", "run", recipe, *arguments])
+        return [*_accelerate(machines, config_file), *run]
+    if machines.num_machines > 1:
+        # The same words on every machine: torchrun agrees on the order of machines by itself.
+        place = ["--nnodes", str(machines.num_machines), "--nproc-per-node", str(machines.local)]
+        meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", machines.endpoint, "--rdzv-id", "ctxkit"]
+        return ["torchrun", *place, *meeting, *run]
+    if machines.gpus:
+        return [*_accelerate(machines, None), *run]
+    if machines.num_processes > 1:
+        return ["torchrun", "--standalone", "--nproc-per-node", str(machines.num_processes), *run]
+    return ["python", *run]
+
+
+def _accelerate(machines: Machines, config_file: str | None) -> list[str]:
+    words = ["accelerate", "launch", *(["--config_file", config_file] if config_file else [])]
+    words += ["--num_processes", str(machines.num_processes)]
+    if machines.num_machines > 1:
+        words += ["--num_machines", str(machines.num_machines), "--machine_rank", str(machines.machine_rank)]
+        words += ["--main_process_ip", machines.main_process_ip, "--main_process_port", str(machines.main_process_port)]
+        return [*words, "--rdzv_backend", "c10d"]
+    return [*words, *(["--multi_gpu"] if machines.num_processes > 1 and not config_file else [])]
+
+
+def join() -> None:
+    """In a process that `ctxkit launch` started: be told to stop when the launcher dies, however it does."""
+    if STATUS in os.environ:
+        die_with_parent()
+
+
+def die_with_parent() -> None:
+    """Have the system send this process SIGTERM when its parent ends; only Linux can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def report(exit_code: int) -> None:
+    """In a process that `ctxkit launch` started: leave the exit code, which the launcher does not hand on.
+
+    The first one counts: it says when the process found that it had to end.
+    """
+    folder = os.environ.get(STATUS)
+    if folder:
+        with suppress(FileExistsError), (Path(folder) / str(rank())).open("x", encoding="utf-8") as file:
+            file.write(str(int(exit_code)))
