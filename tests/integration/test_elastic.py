@@ -1,0 +1,107 @@
+"""An interrupted stage goes on with another number of processes: the same rows in each step, each of them once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from trl import SFTTrainer
+
+from ctxkit.errors import ExitCode
+from ctxkit.rundir import read_json
+from ctxkit.train import run
+from tests.integration.forking import Server, server
+from tests.integration.going_on import ALL, ONE, interrupted, recorded, rows
+from tests.integration.micro import losses
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+
+ROWS = 64
+BATCH = ("stages.base.train.per_device_train_batch_size=2", "stages.base.train.gradient_accumulation_steps=4", *ALL)
+"""Eight rows a step on one process, so that eight steps are one pass over the 64 rows of the stage."""
+ON_TWO = (*BATCH[:1], "stages.base.train.gradient_accumulation_steps=2", *ALL)
+KINDS: dict[str, tuple[str, ...]] = {
+    "second epoch": ("stages.base.train.max_steps=14",),
+    "curriculum": (
+        "stages.base.curriculum={kind: phases, phases: [{name: a, steps: 3}, {name: b, epochs: 1}]}",
+        "stages.base.train.max_steps=-1",
+    ),
+    "packing": (
+        "stages.base.data.packing={}",
+        "stages.base.data.sources=[{kind: repeats, documents: 128, length: 15, min_period: 2, max_period: 7}]",
+        "stages.base.data.chunker.length=32",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def forked() -> Iterator[Server]:
+    """A server of runs that write down the rows of each step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CTXKIT_TESTS_RECORD_ROWS", "1")
+        with server("tests.integration.going_on") as made:
+            yield made
+
+
+def ran(forked: Server, directory: Path, sets: tuple[str, ...], world: int) -> list[int]:
+    """Run the stage on some processes; return how they ended."""
+    (directory.parent / "one.yaml").write_text(ONE, encoding="utf-8")
+    forked.start(directory.parent / "one.yaml", directory, sets, world)
+    return forked.ended()
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_rows_of_each_step_are_the_same(
+    kind: str, forked: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On two processes to step 4 or 10, then on one: rows and losses are those of one process all along."""
+    step = 10 if kind == "second epoch" else 4
+    assert ran(forked, tmp_path / "alone", (*BATCH, *KINDS[kind]), 1) == [0]
+    assert ran(forked, tmp_path / "two", (*ON_TWO, *KINDS[kind]), 2) == [0, 0]
+    two = interrupted(tmp_path / "two", tmp_path / "other", step)
+    with monkeypatch.context() as patch:
+        patch.setattr(SFTTrainer, "training_step", recorded)
+        run(tmp_path / "one.yaml", two, (*ON_TWO, *KINDS[kind]))
+    said = capsys.readouterr().err
+    assert "gradient_accumulation_steps is 4, not 2: with 1 processes that keeps the 8 rows of a step" in said
+    assert "random numbers begin anew from the seed" in said
+    expected = rows(tmp_path / "alone")
+    assert rows(two) == rows(tmp_path / "two") == expected
+    # Packed rows of a micro-batch are joined into one.
+    assert {sum(each.values()) for each in expected.values()} == {4 if kind == "packing" else 8}
+    begun = read_json(two / "stages/base/checkpoints/begun.json")
+    assert (begun["num_processes"], begun["rows_per_step"]) == (1, 8)
+    alone = losses(tmp_path / "alone")
+    assert losses(two) == pytest.approx(alone, rel=1e-4)
+
+
+def test_one_process_becomes_two(forked: Server, tmp_path: Path) -> None:
+    """The accumulation follows the processes in the other direction too."""
+    assert ran(forked, tmp_path / "alone", BATCH, 1) == [0]
+    one = interrupted(tmp_path / "alone", tmp_path / "other", 4)
+    assert ran(forked, one, BATCH, 2) == [0, 0]
+    assert rows(one) == rows(tmp_path / "alone")
+    assert losses(one) == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
+
+
+def test_processes_that_cannot_keep_the_rows(forked: Server, tmp_path: Path) -> None:
+    """Numbers and ways out are named, nothing is trained, and whoever allows the drift goes on by steps."""
+    odd = (*ALL, "stages.base.train.max_steps=4")
+    assert ran(forked, tmp_path / "alone", ("stages.base.train.per_device_train_batch_size=3", *odd), 1) == [0]
+    one = interrupted(tmp_path / "alone", tmp_path / "other", 2)
+    assert set(ran(forked, one, ("stages.base.train.per_device_train_batch_size=3", *odd), 2)) == {ExitCode.RESUME}
+    said = read_json(one / "run.json")["error"]
+    assert "a step of stage base had 3 rows, and 2 processes with 3 each have 6: rows would differ" in said
+    assert "start 1 processes" in said
+    assert "--allow-drift" in said
+    assert "checkpoint-4" not in [path.name for path in (one / "stages/base/checkpoints").iterdir()]
+
+
+def test_smaller_batch_of_the_same_rows(forked: Server, tmp_path: Path) -> None:
+    """Who ran out of memory halves the batch: the accumulation follows, the rows of a step stay."""
+    assert ran(forked, tmp_path / "alone", BATCH, 1) == [0]
+    one = interrupted(tmp_path / "alone", tmp_path / "other", 4)
+    assert ran(forked, one, (*BATCH, "stages.base.train.per_device_train_batch_size=1"), 1) == [0]
+    assert rows(one) == rows(tmp_path / "alone")
+    assert losses(one) == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
