@@ -11,6 +11,7 @@ from ctxkit.spec import Document
 from ctxkit.train.chat import chat_ids
 from ctxkit.train.documents import Tokenisation
 from ctxkit.train.model import refusal
+from ctxkit.train.templates import check_template
 
 
 class TokenCounter:
@@ -26,6 +27,7 @@ class TokenCounter:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         except Exception as error:
             raise DataError(f"the tokenizer {name} cannot be loaded: {refusal(error)}") from error
+        check_template(tokenizer, name)
         self.name = f"counted by {name}"
         self._how = Tokenisation(tokenizer)
 

@@ -17,6 +17,7 @@ from ctxkit.spec import Context, SourceOptions
 from ctxkit.train.blame import Blame
 from ctxkit.train.model import refusal
 from ctxkit.train.progress import say
+from ctxkit.train.templates import check_template
 
 ADDED = "ctxkit_added_tokens"
 """Where the tokenizer's config names the special tokens that ctxkit added."""
@@ -77,6 +78,7 @@ def load_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase:
 
     Raises:
         CtxkitError: with exit code 2, if there is none.
+        DataError: its chat template does not come to an end.
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -86,6 +88,7 @@ def load_tokenizer(name: str, revision: str | None) -> PreTrainedTokenizerBase:
         raise CtxkitError(
             f"the tokenizer {name} cannot be loaded: {refusal(error)}", exit_code=ExitCode.RECIPE
         ) from error
+    check_template(tokenizer, name)
     return tokenizer
 
 
