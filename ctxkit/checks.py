@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ctxkit import layers, reading, searches, trust
+from ctxkit.compatibility import incompatible, notable
 from ctxkit.errors import Fault, RecipeError, said
 from ctxkit.recipe import MODEL, Stage
 from ctxkit.settings import accumulation, effective, factor, rate_rule, sft_settings, tokens_per_step
@@ -327,6 +328,11 @@ def _carried_from(located: Located, stage: Stage, parent: Stage) -> Iterator[Fau
         yield located.fault(stage.name, ("train", "optim"), message, "choose the same, or `optimizer: reset`")
 
 
+def _combinations(located: Located) -> Iterator[Fault]:
+    found = {fault: None for stage in located.recipe.stages for fault in incompatible(located, stage)}
+    yield from found  # what the top of the recipe says is said once
+
+
 def _skips(located: Located) -> Iterator[Fault]:
     for stage in located.recipe.stages:
         if stage.data.skips and stage.train.get("padding_free"):
@@ -447,6 +453,7 @@ _LEAST = {
 }
 """The least value of a field whose mistakes TRL would only find in the middle of a step."""
 _NOTES: tuple[Callable[[Located, Stage], Iterator[Fault]], ...] = (
+    notable,
     _unscaled,
     _undone,
     _uneven,
@@ -474,6 +481,7 @@ _RULES: tuple[Callable[[Located], Iterator[Fault]], ...] = (
     _rates,
     _adapters,
     _carried,
+    _combinations,
     _skips,
     _weights,
     _steps,

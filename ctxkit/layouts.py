@@ -19,6 +19,8 @@ STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
 GATHER = "stage3_gather_16bit_weights_on_model_save"
 """The key of DeepSpeed without which ZeRO-3 saves no whole model."""
 ENGINES = ("deepspeed", "fsdp")
+CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
+"""The names of SFTConfig for keeping no activations of a layer but its input."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,17 @@ def layout_settings(located: Located, stage: Stage) -> dict[str, Setting]:
         made["deepspeed"] = Setting(zero_config(named.value, launch), named.origin)
     if "parallelism_config" in made:
         made |= _spread(located, stage, made["parallelism_config"])
-    return made
+    return {**_checkpointing(stage, made), **made}
+
+
+def _checkpointing(stage: Stage, made: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Turn off the checkpointing of the model, TRL's default, where FSDP brings its own."""
+    config = _value(made, "fsdp_config") if _value(made, "fsdp") else None
+    own = isinstance(config, Mapping) and (config.get("activation_checkpointing"))
+    if not own or any(field in stage.train for field in CHECKPOINTING):
+        return {}
+    origin = "follows from fsdp_config.activation_checkpointing: FSDP's own, which spares a gather"
+    return {CHECKPOINTING[0]: Setting(value=False, origin=origin)}
 
 
 def _from_launch(located: Located, stage: Stage) -> dict[str, Setting]:

@@ -13,8 +13,11 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trl import SFTConfig, SFTTrainer
 
 from ctxkit import launch
-from ctxkit.errors import CtxkitError, ExitCode
-from ctxkit.layouts import Layout
+from ctxkit.compatibility import incompatible
+from ctxkit.errors import CtxkitError, ExitCode, RecipeError
+from ctxkit.layouts import Layout, layout
+from ctxkit.reading import Located
+from ctxkit.recipe import Stage
 
 HANDLERS = {"cp_handler": TorchContextParallelConfig, "sp_handler": DeepSpeedSequenceParallelConfig}
 
@@ -54,8 +57,15 @@ def check_world(args: SFTConfig) -> None:
         raise CtxkitError(said, "see docs/launching.md for the lines that work")
 
 
-def guarded(trainer: SFTTrainer, asked: Layout) -> None:
-    """Have a trainer refuse another layout than the recipe asks for, and go on where it stopped when rows are shared."""
+def guarded(trainer: SFTTrainer, located: Located, stage: Stage) -> None:
+    """Have a trainer refuse another layout than the recipe asks for, and share rows so that it can go on later.
+
+    Raises:
+        RecipeError: the loaded model cannot be shared so.
+    """
+    asked, model = layout(located, stage), cast("Any", trainer.model)
+    if faults := list(incompatible(located, stage, model.config.get_text_config().to_dict())):
+        raise RecipeError(faults)
     trainer.add_callback(LayoutGuard(trainer, asked))
     if asked.sp > 1:
         accelerator = trainer.accelerator
@@ -90,7 +100,8 @@ class SharedRows(IterableDataset[dict[str, Any]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Take the order of an epoch."""
-        for part in (self._rows, getattr(getattr(self._rows, "batch_sampler", None), "batch_sampler", None)):
+        parts: list[Any] = [self._rows, getattr(getattr(self._rows, "batch_sampler", None), "batch_sampler", None)]
+        for part in parts:
             if hasattr(part, "set_epoch"):
                 part.set_epoch(epoch)
 

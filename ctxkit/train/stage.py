@@ -18,7 +18,6 @@ from trl import SFTConfig, SFTTrainer
 from ctxkit import launch
 from ctxkit.errors import CtxkitError, DataError, ExitCode
 from ctxkit.host import Host
-from ctxkit.layouts import layout
 from ctxkit.reading import Located
 from ctxkit.recipe import MODEL, Recipe, Stage, Weights
 from ctxkit.resuming import AUTO, Resume
@@ -291,7 +290,7 @@ def _trainer(
     observe(trainer, run.pulse)
     for guard in (each for each in made if isinstance(each, FiniteGuard)):
         guard.watch(trainer, prepared)
-    guarded(trainer, layout(run.located, stage))
+    guarded(trainer, run.located, stage)
     if served is not None:
         served.check(trainer.get_total_train_batch_size(args))
     return trainer

@@ -52,6 +52,9 @@ def sft_config(located: Located, stage: Stage, output_dir: Path, accumulation: i
         )
         raise RecipeError([fault]) from error
     check_world(config)
+    if config.activation_offloading and not torch.accelerator.is_available():
+        message = "there is no GPU here to take activations from"
+        raise RecipeError([located.fault(stage.name, ("train", "activation_offloading"), message, "leave it out")])
     kind = (getattr(config, "fsdp_plugin_args", None) or {}).get("state_dict_type", "FULL_STATE_DICT")
     if config.fsdp and kind != "FULL_STATE_DICT":
         message = f"with a state_dict_type of {kind} no whole model could be saved at the end of the stage"

@@ -1,0 +1,580 @@
+"""What cannot be combined, as a table: packing, attention, parallel layout, loss, adapter and quantization.
+
+The libraries find most of it out late, some in the middle of a step and some never. Each rule says by what it was
+found: `ran`, by the library's own behaviour on CPU processes, or `read`, in its source, file and function named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from ctxkit.layouts import CHECKPOINTING, ENGINES, GATHER, STAGES, Layout, layout
+from ctxkit.model_configs import find_config
+from ctxkit.recipe import ParallelismSection
+from ctxkit.settings import ACCUMULATION, effective, sft_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ctxkit.errors import Fault
+    from ctxkit.reading import Located
+    from ctxkit.recipe import LaunchSection, Stage
+
+FLASH = ("flash_attention", "kernels-community/flash", "paged|flash_attention")
+"""How the names of attention backends begin that compute in 16 bits alone."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A stage, and what the rules ask of it."""
+
+    located: Located
+    stage: Stage
+    loaded: Mapping[str, Any] | None = None
+    """The config of the loaded model, where there is one."""
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How its processes share the work."""
+        return layout(self.located, self.stage)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What its SFTConfig gets."""
+        return {name: setting.value for name, setting in sft_settings(self.located, self.stage).items()}
+
+    @property
+    def accumulation(self) -> int:
+        """Batches of a step in each process, or in each group of them that shares rows."""
+        return int(effective(sft_settings(self.located, self.stage), ACCUMULATION))
+
+    @property
+    def launch(self) -> LaunchSection:
+        """The section of the recipe."""
+        return self.located.recipe.launch
+
+    @property
+    def attention(self) -> str:
+        """The attention backend; sdpa is what transformers takes for nearly all models."""
+        return self.located.recipe.model.attn_implementation or "sdpa"
+
+    @property
+    def flash(self) -> bool:
+        """Whether attention is a flash kernel."""
+        return self.attention.startswith(FLASH)
+
+    @property
+    def masked(self) -> bool:
+        """Whether rows hold several documents that must not see one another."""
+        packing = self.stage.data.packing
+        return bool(packing and packing.document_mask) or self.on("padding_free")
+
+    def on(self, *fields: str) -> bool:
+        """Return whether a switch of SFTConfig, under any of its names, is stated and on."""
+        return any(bool(self.settings.get(field)) for field in fields)
+
+    def inside(self, field: str, key: str) -> Any:
+        """Return a value in a mapping of SFTConfig."""
+        mapping = self.settings.get(field)
+        return mapping.get(key) if isinstance(mapping, Mapping) else None
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """What is known of the model's config without the network; nothing, where it must be fetched."""
+        if self.loaded is not None:
+            return self.loaded
+        recipe = self.located.recipe
+        found = find_config(recipe.model, recipe.tokenizer, network=False).values or {}
+        text = found.get("text_config")
+        return text if isinstance(text, Mapping) else found
+
+    def quantized(self, *bits: int) -> bool:
+        """Return whether the weights are loaded in so many bits."""
+        fields = self.located.recipe.model.quantization_config or {}
+        return any(bool(fields.get(f"load_in_{count}bit")) for count in bits)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One combination that is refused, or only said."""
+
+    name: str
+    path: tuple[str, ...]
+    """The key to change, without `train` or `launch` before it where it may stand in either."""
+    applies: Callable[[Case], bool]
+    what: str
+    """What is combined; for the documentation."""
+    reason: str
+    hint: str
+    found: str
+    """`ran` and what was seen, or `read` and where."""
+    note: bool = False
+    """Whether it is only said."""
+
+
+def incompatible(located: Located, stage: Stage, loaded: Mapping[str, Any] | None = None) -> Iterator[Fault]:
+    """Yield what a stage combines and cannot; `loaded` is the config of its model where that is known."""
+    yield from _misspelt(located, stage)
+    case = Case(located, stage, loaded)
+    yield from (_fault(case, rule) for rule in RULES if not rule.note and rule.applies(case))
+
+
+def notable(located: Located, stage: Stage) -> Iterator[Fault]:
+    """Yield what a stage combines that works otherwise than one may think."""
+    case = Case(located, stage)
+    yield from (_fault(case, rule) for rule in RULES if rule.note and rule.applies(case))
+
+
+def _fault(case: Case, rule: Rule) -> Fault:
+    located, name = case.located, case.stage.name
+    head = rule.path[0]
+    if head in ("model", "launch"):
+        return located.fault(None, rule.path, rule.reason, rule.hint)
+    if head in ("data", "adapter", "optimizer"):
+        return located.fault(name, rule.path, rule.reason, rule.hint)
+    if head in case.stage.train:
+        return located.fault(name, ("train", *rule.path), rule.reason, rule.hint)
+    section = ("launch", *rule.path) if head in case.launch.model_fields_set else ("train", *rule.path)
+    return located.fault(None if section[0] == "launch" else name, section, rule.reason, rule.hint)
+
+
+def _misspelt(located: Located, stage: Stage) -> Iterator[Fault]:
+    """Judge a `parallelism_config` in `train` as that of `launch` is judged."""
+    fields = stage.train.get("parallelism_config")
+    try:
+        ParallelismSection.model_validate(fields or {})
+    except ValidationError as error:
+        known = ", ".join(ParallelismSection.model_fields)
+        for details in error.errors():
+            path = ("train", "parallelism_config", *details["loc"])
+            message = "ParallelismConfig has no such field" if "extra" in details["type"] else details["msg"]
+            yield located.fault(stage.name, path, message, f"it takes {known}")
+
+
+def _taken(case: Case) -> int:
+    """Return how many processes the sizes of a stage need a multiple of."""
+    own = case.layout
+    return own.per_row * own.dp_replicate
+
+
+def _wrong_size(case: Case) -> bool:
+    shards, world = case.layout.dp_shard, case.launch.num_processes
+    if shards is not None and not case.layout.sp > 1:
+        return _taken(case) * shards != world
+    return bool(world % _taken(case))
+
+
+def _heads(case: Case) -> bool:
+    sp, heads = case.layout.sp, case.config.get("num_attention_heads")
+    kv = case.config.get("num_key_value_heads") or heads
+    if sp == 1 or type(heads) is not int or type(kv) is not int or not kv:
+        return False
+    return bool(heads % sp) or bool(kv % sp and sp % kv)
+
+
+def _windows(case: Case) -> bool:
+    config = case.config
+    types = config.get("layer_types")
+    if isinstance(types, list | tuple):
+        return any(kind != "full_attention" for kind in types)
+    return bool(config.get("sliding_window")) and config.get("use_sliding_window") is not False
+
+
+def _recurrent(case: Case) -> bool:
+    return any("linear_attention" in str(kind) for kind in case.config.get("layer_types") or ())
+
+
+def _unpadded(case: Case) -> bool:
+    multiple = case.settings.get("pad_to_multiple_of")
+    return type(multiple) is not int or bool(multiple % case.stage.data.row_length)
+
+
+def _integer_storage(case: Case) -> bool:
+    fields = case.located.recipe.model.quantization_config or {}
+    return case.quantized(4) and fields.get("bnb_4bit_quant_storage") not in ("bfloat16", "float16", "float32")
+
+
+def _sharded(layout: Layout) -> bool:
+    return layout.zero == 3 or layout.fsdp
+
+
+def _carries_shards(case: Case) -> bool:
+    parent = case.located.recipe.parent(case.stage)
+    if case.stage.optimizer != "carry" or parent is None:
+        return False
+    return any(each.fsdp or each.deepspeed for each in (layout(case.located, parent), case.layout))
+
+
+def _offload_for_nothing(case: Case) -> bool:
+    wanted = (case.launch.offload_optimizer_device, case.launch.offload_param_device)
+    if not any(device not in (None, "none") for device in wanted):
+        return False
+    named = [each.train.get("deepspeed", case.launch.deepspeed) for each in case.located.recipe.stages]
+    return not any(isinstance(name, str) and name in STAGES for name in named)
+
+
+def _float_flash(case: Case) -> bool:
+    halved = case.settings.get("bf16") is not False or case.on("fp16")
+    return case.flash and case.located.recipe.model.dtype == "float32" and not halved
+
+
+def _nvme(case: Case) -> bool:
+    launch = case.launch
+    pairs = (
+        (launch.offload_optimizer_device, launch.offload_optimizer_nvme_path),
+        (launch.offload_param_device, launch.offload_param_nvme_path),
+    )
+    return any(device == "nvme" and (not path or case.layout.zero != 3) for device, path in pairs)
+
+
+def _gathers_nothing(case: Case) -> bool:
+    zero = case.inside("deepspeed", "zero_optimization")
+    return case.layout.zero == 3 and isinstance(zero, Mapping) and zero.get(GATHER) is False
+
+
+def _twice(case: Case) -> bool:
+    own = case.inside("fsdp_config", "activation_checkpointing")
+    return case.layout.fsdp and bool(own) and case.on(*CHECKPOINTING)
+
+
+def _selective(case: Case) -> bool:
+    return any(case.inside(f"{field}_kwargs", "selective") for field in CHECKPOINTING)
+
+
+SIZES = "parallelism_config"
+SP, CP = (SIZES, "sp_size"), (SIZES, "cp_size")
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "sp-zero",
+        SP,
+        lambda case: case.layout.sp > 1 and case.layout.zero != 3,
+        "sequence parallel without ZeRO-3",
+        "sequence parallelism needs ZeRO-3: with another stage the gradients become sp_size times too large",
+        "write `deepspeed: zero3`",
+        "ran on two gloo processes: with ZeRO-2 the gradient norm is twice that of one process",
+    ),
+    Rule(
+        "sp-document-mask",
+        ("data", "packing", "document_mask"),
+        lambda case: case.layout.sp > 1 and case.masked,
+        "sequence parallel x packed rows with a document mask, or padding_free",
+        "TRL's batches of such rows hold lengths that DeepSpeed's adapter cannot share out (IndexError)",
+        "write `document_mask: false`, or leave packing out",
+        "ran on two gloo processes; deepspeed ulysses_sp.py UlyssesSPDataLoaderAdapter.refill reads shape[1] of all",
+    ),
+    Rule(
+        "sp-rows",
+        ("pad_to_multiple_of",),
+        lambda case: case.layout.sp > 1 and _unpadded(case),
+        "sequence parallel x rows of unequal length",
+        "processes exchange their rows, which must all have one length",
+        "leave it out: rows are padded to the longest",
+        "ran on two gloo processes: `invalid tensor size` in allgather",
+    ),
+    Rule(
+        "sp-length",
+        SP,
+        lambda case: case.layout.sp > 1 and bool(case.stage.data.row_length % case.layout.sp),
+        "sequence parallel x a row that it cannot divide",
+        "the tokens of a row must be a multiple of it",
+        "change the length of the chunker, or sp_size",
+        "read: deepspeed ulysses_sp.py UlyssesSPDataLoaderAdapter.refill",
+    ),
+    Rule(
+        "sp-attention",
+        ("model", "attn_implementation"),
+        lambda case: case.layout.sp > 1 and not (case.flash or case.attention == "sdpa"),
+        "sequence parallel x eager or flex attention",
+        "sequence parallelism has no way for the masks of this attention backend",
+        "choose sdpa or flash_attention_2",
+        "read: accelerate dataclasses.py DeepSpeedSequenceParallelConfig.__post_init__",
+    ),
+    Rule(
+        "sp-other-attention",
+        (SIZES, "sp_handler", "sp_attn_implementation"),
+        lambda case: (
+            case.layout.sp > 1
+            and (case.inside(SIZES, "sp_handler") or {}).get("sp_attn_implementation") != case.attention
+        ),
+        "sequence parallel x another attention backend than the model's",
+        "is not the attention backend of the model, so its attention would see parts of rows alone",
+        "leave it out",
+        "read: deepspeed ulysses_sp.py UlyssesSPAttentionHF.register_with_transformers",
+    ),
+    Rule(
+        "sp-heads",
+        SP,
+        _heads,
+        "sequence parallel x heads that it cannot divide",
+        "the attention heads must be a multiple of it, and the key heads a multiple or a divisor",
+        "choose a divisor of the model's num_attention_heads",
+        "read: deepspeed ulysses_sp.py UlyssesSPAttentionHF.__init__",
+    ),
+    Rule(
+        "sp-recurrent",
+        SP,
+        lambda case: case.layout.sp > 1 and _recurrent(case),
+        "sequence parallel x linear attention",
+        "layers with a recurrent state would begin anew in every process",
+        "leave it out for this model",
+        "read: accelerate big_modeling.py _refuse_recurrent_layers_under_sequence_parallelism",
+    ),
+    Rule(
+        "sp-skips",
+        SP,
+        lambda case: case.layout.sp > 1 and case.flash and case.stage.data.skips,
+        "sequence parallel x flash attention x positions that skip",
+        "the mask is dropped, and flash attention takes each jump for the border of a document",
+        "choose sdpa, or another chunker",
+        "read: deepspeed ulysses_sp.py uattn_wrapper; transformers modeling_flash_attention_utils.py",
+    ),
+    Rule(
+        "sp-loss",
+        ("loss_type",),
+        lambda case: (
+            case.layout.sp > 1 and (case.settings.get("loss_type") == "dft" or case.on("label_smoothing_factor"))
+        ),
+        "sequence parallel x dft loss or label smoothing",
+        "under sequence parallelism the loss is the model's own, without dft and label smoothing",
+        "leave loss_type and label_smoothing_factor out",
+        "read: trl sft_trainer.py SFTTrainer.__init__",
+    ),
+    Rule(
+        "sp-cp",
+        CP,
+        lambda case: case.layout.sp > 1 and case.layout.cp > 1,
+        "sequence parallel x context parallel",
+        "a row is shared by sequence or by context parallelism, never by both",
+        "keep one of sp_size and cp_size",
+        "read: accelerate parallelism_config.py ParallelismConfig.__post_init__",
+    ),
+    Rule(
+        "cp-fsdp",
+        CP,
+        lambda case: (
+            case.layout.cp > 1 and not (case.layout.fsdp and case.inside("fsdp_config", "version") in (None, 2))
+        ),
+        "context parallel without FSDP2",
+        "context parallelism is part of FSDP2",
+        "write `fsdp: true`",
+        "read: accelerate state.py AcceleratorState.__init__",
+    ),
+    Rule(
+        "cp-attention",
+        ("model", "attn_implementation"),
+        lambda case: case.layout.cp > 1 and case.attention != "sdpa",
+        "context parallel x any attention but sdpa",
+        "torch shares rows by the ring for its own attention alone",
+        "write `attn_implementation: sdpa`",
+        "read: transformers trainer.py Trainer._prepare_context_parallel_inputs",
+    ),
+    Rule(
+        "cp-document-mask",
+        ("data", "packing", "document_mask"),
+        lambda case: case.layout.cp > 1 and case.masked,
+        "context parallel x packed rows with a document mask, or padding_free",
+        "context parallelism drops every mask, so documents would see one another",
+        "write `document_mask: false`, or leave packing out",
+        "read: trl sft_trainer.py SFTTrainer.__init__",
+    ),
+    Rule(
+        "cp-length",
+        ("pad_to_multiple_of",),
+        lambda case: case.layout.cp > 1 and bool((case.settings.get("pad_to_multiple_of") or 1) % (2 * case.layout.cp)),
+        "context parallel x rows that are no multiple of 2 x cp_size",
+        "rows are cut into 2 x cp_size parts, so their length must be a multiple of it",
+        "leave it out: rows are padded so",
+        "ran on two gloo processes: the process group aborts without an error of Python",
+    ),
+    Rule(
+        "cp-window",
+        CP,
+        lambda case: case.layout.cp > 1 and _windows(case),
+        "context parallel x sliding windows",
+        "context parallelism knows full causal attention alone, and this model has layers with a window",
+        "lift it by `model.config`, such as {sliding_window: null}, or leave cp_size out",
+        "read: accelerate big_modeling.py _attach_context_parallel_hooks",
+    ),
+    Rule(
+        "tp",
+        (SIZES, "tp_size"),
+        lambda case: case.layout.tp > 1,
+        "tensor parallel",
+        "nobody has shown here that a run with tensor parallelism trains and saves what one process does",
+        "leave it out; FSDP or ZeRO-3 shard the weights",
+        "not tried",
+    ),
+    Rule(
+        "sizes",
+        (SIZES,),
+        _wrong_size,
+        "sizes that do not fit num_processes",
+        "the sizes multiplied must divide launch.num_processes, and be it where dp_shard_size is stated",
+        "change them, or launch.num_processes",
+        "read: accelerate parallelism_config.py ParallelismConfig._validate_accelerator",
+    ),
+    Rule(
+        "two-engines",
+        ("fsdp",),
+        lambda case: case.layout.fsdp and case.layout.deepspeed,
+        "DeepSpeed x FSDP",
+        "DeepSpeed and FSDP both shard the weights",
+        "keep one; a stage turns that of `launch` off by `fsdp: false` or `deepspeed: null`",
+        "read: accelerate state.py AcceleratorState.__init__, where DeepSpeed wins without a word",
+    ),
+    Rule(
+        "two-sources",
+        ("launch", "config_file"),
+        lambda case: bool(case.launch.config_file) and bool({*ENGINES, SIZES} & case.launch.model_fields_set),
+        "launch.config_file x deepspeed, fsdp or parallelism_config in `launch`",
+        "accelerate's file and the recipe both say how processes share the work",
+        "keep one of them",
+        "read: transformers training_args.py TrainingArguments._setup_devices",
+    ),
+    Rule(
+        "offload",
+        ("launch",),
+        _offload_for_nothing,
+        "offload without `deepspeed: zero1|zero2|zero3`",
+        "offload_optimizer_device and offload_param_device belong to zero1, zero2 and zero3, and no stage has one",
+        "add `deepspeed: zero3`; FSDP has fsdp_config.cpu_offload",
+        "read: accelerate dataclasses.py DeepSpeedPlugin",
+    ),
+    Rule(
+        "offload-nvme",
+        ("launch",),
+        lambda case: case.layout.deepspeed and _nvme(case),
+        "NVMe offload without ZeRO-3 or a path",
+        "offload to nvme needs ZeRO-3 and a path",
+        "add the `..._nvme_path`, a folder on the local disk, and `deepspeed: zero3`",
+        "read: accelerate dataclasses.py DeepSpeedPlugin",
+    ),
+    Rule(
+        "offload-param",
+        ("launch", "offload_param_device"),
+        lambda case: case.launch.offload_param_device in ("cpu", "nvme") and case.layout.zero in (1, 2),
+        "offload of the weights x ZeRO-1 or ZeRO-2",
+        "only ZeRO-3 has weights that are not in use",
+        "write `deepspeed: zero3`",
+        "read: accelerate dataclasses.py DeepSpeedPlugin",
+    ),
+    Rule(
+        "gather",
+        ("deepspeed", "zero_optimization", GATHER),
+        _gathers_nothing,
+        "ZeRO-3 that gathers no weights on save",
+        "no whole model could be saved at the end of the stage",
+        "leave it out: it is true",
+        "ran on two gloo processes: no model.safetensors is written",
+    ),
+    Rule(
+        "checkpointing-twice",
+        (CHECKPOINTING[0],),
+        _twice,
+        "FSDP's activation checkpointing x that of the model",
+        "FSDP's own checkpointing beside it gathers the weights twice in each backward pass",
+        "leave it out: fsdp_config.activation_checkpointing is enough",
+        "read: transformers training_args.py TrainingArguments._process_fsdp_args",
+    ),
+    Rule(
+        "storage-4bit",
+        ("model", "quantization_config", "bnb_4bit_quant_storage"),
+        lambda case: _sharded(case.layout) and _integer_storage(case),
+        "four bits x ZeRO-3 or FSDP, packed in integers",
+        "four-bit weights that are kept as integers cannot be sharded",
+        "write `bnb_4bit_quant_storage: bfloat16`, the dtype of the other weights",
+        "read: accelerate fsdp_utils.py fsdp2_prepare_model",
+    ),
+    Rule(
+        "sharded-8bit",
+        ("model", "quantization_config", "load_in_8bit"),
+        lambda case: _sharded(case.layout) and case.quantized(8),
+        "eight bits x ZeRO-3 or FSDP",
+        "eight-bit weights cannot be sharded",
+        "load in four bits with `bnb_4bit_quant_storage: bfloat16`, or use ZeRO-2",
+        "read: transformers quantizer_bnb_8bit.py, whose weights are int8 and have no other storage",
+    ),
+    Rule(
+        "selective-zero3",
+        ("gradient_checkpointing_kwargs", "selective"),
+        lambda case: case.layout.zero == 3 and case.stage.adapter is not None and _selective(case),
+        "selective checkpointing x adapter x ZeRO-3",
+        "an adapter under ZeRO-3 needs reentrant checkpointing, which cannot be selective",
+        "leave it out, or use FSDP",
+        "read: trl sft_trainer.py SFTTrainer.__init__",
+    ),
+    Rule(
+        "liger-loss",
+        ("liger_kernel_config", "fused_linear_cross_entropy"),
+        lambda case: bool(case.inside("liger_kernel_config", "fused_linear_cross_entropy")),
+        "liger's fused loss x TRL's",
+        "TRL computes the loss in chunks already, and refuses liger's",
+        "leave it out",
+        "read: trl sft_trainer.py SFTTrainer.__init__",
+    ),
+    Rule(
+        "offloading-cpu",
+        ("activation_offloading",),
+        lambda case: case.on("activation_offloading") and case.on("use_cpu"),
+        "activation offloading without a GPU",
+        "there is no GPU to take activations from",
+        "leave it out",
+        "ran in one process: `NoneType` has no attribute `type`, in the first step",
+    ),
+    Rule(
+        "lm-head-adapter",
+        ("adapter", "target_modules"),
+        lambda case: "lm_head" in _listed((case.stage.adapter or {}).get("target_modules")),
+        "an adapter on lm_head x TRL's loss",
+        "TRL's loss reads the weights of lm_head and would pass its adapter by",
+        "leave lm_head out; `modules_to_save: [lm_head]` trains it whole",
+        "read: trl sft_trainer.py SFTTrainer.__init__",
+    ),
+    Rule(
+        "flash-float32",
+        ("model", "attn_implementation"),
+        _float_flash,
+        "flash attention x float32",
+        "flash attention computes in 16 bits, and weights and training are in float32",
+        "leave `bf16: false` out of `train`, or choose sdpa",
+        "read: transformers modeling_utils.py PreTrainedModel._flash_attn_can_dispatch, which only warns",
+    ),
+    Rule(
+        "carry-shards",
+        ("optimizer",),
+        _carries_shards,
+        "optimizer: carry x DeepSpeed or FSDP",
+        "DeepSpeed and FSDP keep the optimizer in shards, which are not carried from stage to stage",
+        "write `optimizer: reset`",
+        "ctxkit's own limit",
+    ),
+    Rule(
+        "sp-accumulation",
+        (ACCUMULATION,),
+        lambda case: case.layout.sp > 1 and case.accumulation > 1,
+        "sequence parallel x gradient accumulation",
+        "under sequence parallelism each batch of a step weighs the same, whatever the tokens that it trains",
+        "full rows make no difference; otherwise pack them",
+        "ran on two gloo processes; transformers integrations/deepspeed.py deepspeed_sp_compute_loss",
+        note=True,
+    ),
+    Rule(
+        "sp-eval",
+        ("eval_strategy",),
+        lambda case: case.layout.sp > 1 and case.settings.get("eval_strategy", "no") != "no",
+        "sequence parallel x train.eval_strategy",
+        "the trainer's evaluation is not shared out: every process holds whole rows, sp_size times the memory",
+        "evaluate by `evals` after the stage, or on shorter rows",
+        "read: accelerate accelerator.py Accelerator._prepare_deepspeed, which passes disable_in_eval",
+        note=True,
+    ),
+)
+
+
+def _listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [str(item) for item in value or ()]
