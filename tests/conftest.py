@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,12 @@ train: {max_steps: 5}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files, whatever the order of the rest: several processes then end at the same time."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the imports of all tests made out of each later collection: it takes half a second, and most tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 SERVER = """
-import importlib, json, os, sys, traceback
+import gc, importlib, json, os, sys, traceback
 from ctxkit.errors import CtxkitError
 from ctxkit.train import run
 
@@ -34,6 +34,8 @@ def one(order, rank):
 
 for name in sys.argv[1:]:
     importlib.import_module(name)
+gc.collect()
+gc.freeze()  # a collection need not look through, nor a child copy, what the imports made
 for line in sys.stdin:
     order, pids = json.loads(line), []
     for rank in range(order["world"]):
