@@ -85,7 +85,26 @@ def checked(tree: Node, registry: Registry, host: Host, file: Path, *, unsearche
 
 def warnings(located: Located) -> list[Fault]:
     """Return what is allowed but may be a mistake."""
-    return [fault for stage in located.recipe.stages for rule in _NOTES for fault in rule(located, stage)]
+    notes = [fault for stage in located.recipe.stages for rule in _NOTES for fault in rule(located, stage)]
+    return [*_taken_for_hub(located), *notes]
+
+
+def unpinned(located: Located) -> list[Fault]:
+    """Return what is downloaded and may be another tomorrow: models and data of the hub without their commit."""
+    wishes = list(trust.unpinned_model(located.recipe.model))
+    faults = [located.fault(None, wish.path, wish.why, wish.hint) for wish in wishes]
+    for stage in located.recipe.stages:
+        faults += [located.fault(stage.name, wish.path, wish.why, wish.hint) for wish in trust.unpinned_sources(stage)]
+    return faults
+
+
+def _taken_for_hub(located: Located) -> Iterator[Fault]:
+    """Say so where a name that reads like one of the hub is that of a folder here, which is what is taken."""
+    for key in ("name_or_path", "adapter_name_or_path"):
+        name = getattr(located.recipe.model, key)
+        if name and trust.shadows_hub(name):
+            message = f"there is a folder {name} here, and it is taken, not {name} of the hub"
+            yield located.fault(None, ("model", key), message, f"write ./{name} to say that you mean it")
 
 
 def original_window(located: Located) -> int | None:

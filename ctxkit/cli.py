@@ -463,17 +463,18 @@ def search_rope(recipe: str, stage: str | None, sets: tuple[str, ...], plugin_fi
     help="Also let SFTConfig, the model's config and the sources have their word; "
     "this loads the training libraries and may read from the hub.",
 )
+@click.option("--strict", is_flag=True, help="Also refuse a model or data of the hub without the commit it is to have.")
 @SET
 @TRUST
 @PLUGIN
 @JSON
 def validate(
-    recipes: tuple[str, ...], deep: bool, sets: tuple[str, ...], plugin_files: tuple[str, ...], as_json: bool
+    recipes: tuple[str, ...], sets: tuple[str, ...], plugin_files: tuple[str, ...], **flags: bool
 ) -> None:
     """Name everything that is wrong with recipes, at once, each with its place; exit status 2 if anything is."""
     from ctxkit import commands
 
-    commands.validate(recipes, sets, plugin_files, deep=deep, as_json=as_json)
+    commands.validate(recipes, sets, plugin_files, **flags)
 
 
 @cli.command()

@@ -21,7 +21,7 @@ from ctxkit import doctor as doctors
 from ctxkit import identity, launching, listing, suites, watching
 from ctxkit import plan as plans
 from ctxkit import sweep as sweeps
-from ctxkit.checks import load, warnings
+from ctxkit.checks import load, unpinned, warnings
 from ctxkit.errors import CtxkitError, ExitCode, Fault, Origin, RecipeError, ResumeError, StoppedError
 from ctxkit.host import Host
 from ctxkit.launch import alone, join, rank
@@ -390,9 +390,15 @@ def _tabulate(host: Host, swept: sweeps.Sweep) -> None:
 
 
 def validate(
-    recipes: tuple[str, ...], sets: tuple[str, ...], plugin_files: tuple[str, ...], *, deep: bool, as_json: bool
+    recipes: tuple[str, ...],
+    sets: tuple[str, ...],
+    plugin_files: tuple[str, ...],
+    *,
+    deep: bool,
+    as_json: bool,
+    strict: bool = False,
 ) -> None:
-    """Check recipes; with `deep` by the training libraries too.
+    """Check recipes; with `deep` by the training libraries too, with `strict` also that all downloads are pinned.
 
     Raises:
         RecipeError: with the faults of all of them.
@@ -406,7 +412,8 @@ def validate(
             faults += error.faults
             continue
         _warn(located)
-        if deep and (refused := _refused(located)):
+        refused = [*(unpinned(located) if strict else ()), *(_refused(located) if deep else ())]
+        if refused:
             faults += refused
             continue
         _say(f"{recipe} is a valid recipe: {len(located.recipe.stages)} stage(s)")

@@ -51,7 +51,7 @@ class ModelSection(Section):
     """Attention backend, as `from_pretrained` takes it: sdpa, flash_attention_2, eager, ..."""
     adapter_name_or_path: str | None = None
     """Folder or hub name of a trained adapter that the model starts with, as if a stage before the first had trained
-    it: a stage goes on with it, or merges it."""
+    it: a stage goes on with it, or merges it. `org/name@COMMIT` pins one of the hub."""
     lm_head_bias: bool = False
     """Give the output layer a bias, zero at the start, that is trained and saved with the adapter of every stage; such
     a model is no plain checkpoint of its architecture any more."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from ctxkit.spec import NeedsTrust
+from ctxkit.spec import NeedsTrust, SourceOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,6 +31,10 @@ _IMPORTING = "lower_precision_safe_modules"
 """The key of DeepSpeed's configuration whose values it imports."""
 
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_HUB_NAME = re.compile(r"\w[\w.-]*(?:/[\w.-]+)?")
+
+
 @dataclass(frozen=True)
 class Wish:
     """A value of a recipe that needs trust."""
@@ -47,6 +52,15 @@ class Wish:
         """What is wrong, and what to do."""
         hint = f"if you know and trust it, add `--trust {self.key}` to the command line; else take it out"
         return f"needs your trust, which a recipe cannot give: {self.why}", hint
+
+
+@dataclass(frozen=True)
+class Unpinned:
+    """A value that names a download, and not which version of it."""
+
+    path: tuple[str | int, ...]
+    why: str
+    hint: str
 
 
 def trusted() -> frozenset[str]:
@@ -87,6 +101,38 @@ def of_components(value: object, path: tuple[str | int, ...] = ()) -> Iterator[W
     elif isinstance(value, tuple | list):
         for index, item in enumerate(value):
             yield from of_components(item, (*path, index))
+
+
+def unpinned_model(model: ModelSection) -> Iterator[Unpinned]:
+    """Yield the model and the adapter of the hub that are not named with their commit."""
+    if model.name_or_path and _of_hub(model.name_or_path) and not _COMMIT.fullmatch(model.revision or ""):
+        yield Unpinned(("model", "name_or_path"), "of the hub, and no commit says which", "add model.revision: COMMIT")
+    adapter = model.adapter_name_or_path or ""
+    if adapter and _of_hub(adapter) and not _COMMIT.fullmatch(adapter.partition("@")[2]):
+        yield Unpinned(
+            ("model", "adapter_name_or_path"), "of the hub, and no commit says which", f"write {adapter}@COMMIT"
+        )
+
+
+def unpinned_sources(value: object, path: tuple[str | int, ...] = ()) -> Iterator[Unpinned]:
+    """Yield the sources below a value whose data may be other data tomorrow."""
+    if isinstance(value, SourceOptions) and not value.pinned():
+        yield Unpinned(path, "reads from the network, and no commit says which data", "add `revision: COMMIT`")
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from unpinned_sources(getattr(value, name), (*path, name))
+    elif isinstance(value, tuple | list):
+        for index, item in enumerate(value):
+            yield from unpinned_sources(item, (*path, index))
+
+
+def shadows_hub(name: str) -> bool:
+    """Return whether a name that reads like one of the hub is that of a folder here."""
+    return bool(_HUB_NAME.fullmatch(name)) and Path(name).is_dir()
+
+
+def _of_hub(name: str) -> bool:
+    return not Path(name).is_dir()
 
 
 def _untrusted(wish: Wish) -> Iterator[Wish]:

@@ -172,6 +172,10 @@ class SourceOptions(Component):
         """Return whether it reads from the network; a rehearsal then asks for a `stand_in` if it cannot be reached."""
         return False
 
+    def pinned(self) -> bool:
+        """Return whether what is read is the same for ever; by default, whether nothing is read from the network."""
+        return not self.remote()
+
     def stand_in(self, folder: Path, texts: Sequence[str]) -> Mapping[str, Any]:
         """Write texts to an empty folder in the form that this source reads; return the options that read them there.
 

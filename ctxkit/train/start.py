@@ -90,13 +90,16 @@ def _same(one: str, other: str) -> bool:
 def adapter_folder(name: str) -> Path:
     """Return the folder of a trained adapter, fetched from the hub unless there is a folder of that name.
 
+    A name of the hub may end in `@` and a revision.
+
     Raises:
         CtxkitError: with exit code 2, if there is none.
     """
     folder = Path(name)
     try:
         if not folder.is_dir():
-            folder = Path(snapshot_download(name, allow_patterns=list(ADAPTER_FILES)))
+            repository, _, revision = name.partition("@")
+            folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(ADAPTER_FILES)))
     except Exception as error:
         said = f"the adapter {name} cannot be loaded: {refusal(error)}"
         raise CtxkitError(said, "see model.adapter_name_or_path", exit_code=ExitCode.RECIPE) from error

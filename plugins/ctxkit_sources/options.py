@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from ctxkit.spec import Characters, Context, Document, Documents, SourceOptions, SourceSlot
+from ctxkit_sources.commits import is_commit
 from ctxkit_sources.locating import LOADERS, check_path, is_folder
 
 if TYPE_CHECKING:
@@ -173,6 +174,10 @@ class HubOptions(SourceOptions):
     def remote(self) -> bool:
         """Return whether the dataset is on the hub."""
         return not self._is_local()
+
+    def pinned(self) -> bool:
+        """Return whether it is local, or of the hub at one commit."""
+        return self._is_local() or is_commit(self.revision or "")
 
     def stand_in(self, folder: Path, texts: Sequence[str]) -> Mapping[str, Any]:
         """Write the texts as JSON lines with the columns that are read here."""
