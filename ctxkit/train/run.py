@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from transformers import PreTrainedConfig
 
 from ctxkit import checks, identity, launch, provenance
 from ctxkit.errors import CtxkitError, ExitCode, ResumeError, StoppedError
@@ -31,7 +32,7 @@ from ctxkit.train.progress import say, track
 from ctxkit.train.pulse import FOLDER, Pulse, records
 from ctxkit.train.signals import StopSignal
 from ctxkit.train.stage import Run, run_stage
-from ctxkit.train.start import adapter_folder, check_shape, start_adapter
+from ctxkit.train.start import StartAdapter, adapter_folder, check_shape, start_adapter
 from ctxkit.train.tokenizer import make_tokenizer
 from ctxkit.train.trainer import CoreHooks, sft_config
 
@@ -154,6 +155,7 @@ def _run_stages(
         check_shape(located, start)
     if launch.rank() == 0:
         check_sources(recipe, context)
+        directory.update(downloads=_downloads(config, start))
     shared = Run(located, host, directory, used, tokenizer, config, context, stop, start, resume)
     check_windows(located, lambda stage: shared.rope(stage, context))
     for stage in recipe.stages:
@@ -165,6 +167,14 @@ def _run_stages(
         event = RunFinished(directory.path, directory.model(recipe.result_stage.name))
         host.tell("ctxkit_run_finished", event=event)
     return directory
+
+
+def _downloads(config: PreTrainedConfig, start: StartAdapter | None) -> dict[str, str]:
+    """Return the commit of the model, with which its tokenizer comes, and of the adapter, where they are of the hub."""
+    found = {"model": getattr(config, "_commit_hash", None)}
+    if start is not None and start.folder.parent.name == "snapshots":
+        found["adapter"] = start.folder.name
+    return {name: commit for name, commit in found.items() if commit}
 
 
 def _record_stages(located: Located, directory: RunDirectory, context: Context) -> None:
