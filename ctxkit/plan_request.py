@@ -58,6 +58,7 @@ def _stage(located: Located, stage: Stage, prepared: PlannedRows | None) -> Plan
         document_mask=stage.data.packing is not None and stage.data.packing.document_mask,
         steps=steps if steps >= 0 else None,
         max_tokens=stage.data.max_tokens,
+        positions_skip=stage.data.skips,
         prepared=prepared,
     )
 

@@ -20,7 +20,7 @@ RHYTHM = {"warmup_steps": 1, "logging_steps": 1, "eval_steps": SAVED, "save_step
 LEFT_OUT = None
 """In place of a value: the key is taken away."""
 GPU = ("fsdp", "fsdp_config", "deepspeed", "tf32", "use_liger_kernel", "liger_kernel_config", "torch_compile",
-       "torch_compile_backend", "torch_compile_mode", "parallelism_config")  # fmt: skip
+       "torch_compile_backend", "torch_compile_mode", "parallelism_config", "activation_offloading")  # fmt: skip
 CPU_OPTIMIZERS = ("adamw_torch", "adafactor", "sgd", "rmsprop", "adagrad", "stable_adamw", "schedule_free")
 """How the names of the optimizers begin that need no GPU."""
 

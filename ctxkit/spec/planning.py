@@ -38,6 +38,8 @@ class PlannedStage:
     """As stated; None where epochs decide, or a curriculum."""
     max_tokens: int | None
     """Trained tokens after which the data ends, where the recipe says so."""
+    positions_skip: bool = False
+    """Whether the positions of a row may jump, as the chunker `pose` makes them."""
     prepared: PlannedRows | None = None
     """None where the data is not prepared yet."""
 

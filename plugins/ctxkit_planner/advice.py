@@ -30,7 +30,7 @@ class Ranked:
     saved: float
     """Bytes less than before."""
     host_bytes: float
-    """Of one process, after it."""
+    """Of one machine's memory, more than before."""
     time: float
     """Of a token, by that before it; 1 where nothing changes, 2 for half the speed."""
     fits: bool
@@ -78,7 +78,7 @@ def ranked(plan: StagePlan, changed: Changed) -> Ranked:
         changed,
         after.peak_bytes,
         before.peak_bytes - after.peak_bytes,
-        after.host_bytes,
+        after.host_bytes * changed.plan.machines.beside - before.host_bytes * plan.machines.beside,
         time_by(plan, changed.plan),
         changed.plan.fits,
     )
@@ -123,7 +123,7 @@ def _gpus(one: Ranked) -> int:
 
 def _rank(one: Ranked) -> tuple[bool, bool, int, float]:
     if one.fits:
-        return False, one.changed.alters, _gpus(one), one.time
+        return False, one.changed.alters, _gpus(one), round(one.time, 2)
     return True, False, 0, -one.saved
 
 

@@ -117,7 +117,7 @@ def _change_values(one: Ranked) -> dict[str, Any]:
         "write": one.changed.write,
         "peak_bytes": one.bytes,
         "saved_bytes": one.saved,
-        "host_bytes": one.host_bytes * one.changed.plan.machines.beside,
+        "more_host_bytes": one.host_bytes,
         "gpus": one.changed.plan.machines.gpus,
         "time": one.time,
         "fits": one.fits,

@@ -50,7 +50,7 @@ def one_row(plan: StagePlan) -> Changed | None:
 def no_dense_mask(plan: StagePlan) -> Changed | None:
     """Take an attention backend that needs no tokens by tokens mask."""
     setup = plan.setup
-    if not setup.dense_mask and setup.attention != "eager":
+    if setup.compute_bytes == 4 or (not setup.dense_mask and setup.attention != "eager"):
         return None
     less = replace(setup, attention="flash", dense_mask=False)
     return _changed(plan, less, "flash attention", {"model": {"attn_implementation": "flash_attention_2"}})
@@ -135,7 +135,7 @@ def qlora(plan: StagePlan) -> Changed | None:
 def fsdp(plan: StagePlan) -> Changed | None:
     """Spread weights, gradients and optimizer over all GPUs by FSDP2."""
     setup, gpus = plan.setup, plan.machines.gpus
-    if gpus == 1 or setup.sharding != "none" or setup.weights in QUANTIZED:
+    if gpus == 1 or setup.sharding != "none" or not _spreadable(plan):
         return None
     fields: dict[str, Any] = {"fsdp": True}
     write = _engine(plan, fields)
@@ -148,7 +148,7 @@ def fsdp(plan: StagePlan) -> Changed | None:
 def zero3(plan: StagePlan) -> Changed | None:
     """Spread weights, gradients and optimizer over all GPUs by DeepSpeed's ZeRO-3."""
     setup, gpus = plan.setup, plan.machines.gpus
-    if gpus == 1 or setup.sharding in SPREAD or setup.weights in QUANTIZED:
+    if gpus == 1 or setup.sharding in SPREAD or not _spreadable(plan):
         return None
     return _changed(plan, _as_zero3(setup, gpus), "ZeRO-3 over all GPUs", _zero3_written(plan))
 
@@ -156,7 +156,7 @@ def zero3(plan: StagePlan) -> Changed | None:
 def optimizer_offload(plan: StagePlan) -> Changed | None:
     """Keep the optimizer's state in the memory of the host, and update there; FSDP takes the weights along."""
     setup, gpus = plan.setup, plan.machines.gpus
-    if setup.offload_optimizer != "none" or setup.weights in QUANTIZED:
+    if setup.offload_optimizer != "none" or not _spreadable(plan):
         return None
     if setup.sharding == "fsdp":
         less = replace(setup, offload_optimizer="cpu", offload_param="cpu")
@@ -181,8 +181,7 @@ def sequence_parallel(size: int) -> Change:
 
     def change(plan: StagePlan) -> Changed | None:
         setup, gpus = plan.setup, plan.machines.gpus
-        legal = gpus % size == 0 and plan.shape.heads % size == 0 and plan.tokens % size == 0
-        if setup.sequence == "ring" or setup.sequence_size >= size or not legal or not _exchangeable(setup):
+        if gpus % size or setup.sequence == "ring" or setup.sequence_size >= size or not _exchangeable(plan, size):
             return None
         spread = setup if setup.sharding == "zero3" else _as_zero3(setup, gpus)
         times = setup.accumulation * size // setup.sequence_size
@@ -243,19 +242,31 @@ def _zero3_written(plan: StagePlan) -> dict[str, Any]:
     fields: dict[str, Any] = {"deepspeed": "zero3"}
     if plan.setup.sharding != "fsdp":
         return _engine(plan, fields)
-    write = _engine(plan, {"fsdp": False, "fsdp_config": None, **fields})
+    if plan.engine_in_train or plan.alone:
+        fields = {"fsdp": False, "fsdp_config": None, **fields}
+    write = _engine(plan, fields)
     checkpointed = plan.setup.checkpointing != "none"
     return _merged(write, {"train": {"activation_checkpointing": True}}) if checkpointed else write
 
 
 def _engine(plan: StagePlan, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return where an engine is written: `launch`, or the stage's `train` where that states one already."""
-    return {"train" if plan.engine_in_train else "launch": dict(fields)}
+    """Return where an engine is written: in `launch`; for one stage of several, or where it is, in `train`."""
+    return {"launch" if plan.alone and not plan.engine_in_train else "train": dict(fields)}
 
 
-def _exchangeable(setup: Setup) -> bool:
-    """Return whether DeepSpeed can exchange heads for tokens: not with eager attention, not beside 4-bit weights."""
-    return setup.attention != "eager" and setup.weights not in QUANTIZED
+def _spreadable(plan: StagePlan) -> bool:
+    """Return whether weights can be spread: not quantized ones, nor where an optimizer is carried between stages."""
+    return plan.setup.weights not in QUANTIZED and not plan.carries
+
+
+def _exchangeable(plan: StagePlan, size: int) -> bool:
+    """Return whether DeepSpeed can exchange heads for tokens between GPUs, by the rules of `ctxkit validate`."""
+    shape, stage = plan.shape, plan.stage
+    heads = shape.heads % size == 0 and (shape.kv_heads % size == 0 or size % shape.kv_heads == 0)
+    loss = stage.settings.get("loss_type") == "dft" or bool(stage.settings.get("label_smoothing_factor"))
+    skips = stage.positions_skip and plan.setup.attention == "flash"
+    even = heads and stage.row_length % size == 0
+    return even and not loss and not skips and plan.setup.attention != "eager" and _spreadable(plan)
 
 
 def _fsdp_config(plan: StagePlan) -> dict[str, Any]:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 MACHINE = 8
 """GPUs of one machine."""
-CONTEXT_BYTES = 1 << 30
-"""Of a GPU's memory, what the driver, the kernels and the libraries of communication take before the first tensor."""
+DRIVER_BYTES = 1 << 29
+"""Of a GPU's memory, what the driver keeps for itself."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Machines:
 
     @property
     def usable_bytes(self) -> float:
-        """What tensors may take of one GPU."""
-        return self.gpu.memory_bytes - CONTEXT_BYTES
+        """What a process may take of one GPU."""
+        return self.gpu.memory_bytes - DRIVER_BYTES
 
     @property
     def count(self) -> int:

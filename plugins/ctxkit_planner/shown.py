@@ -31,14 +31,20 @@ def many(count: float) -> str:
     return f"{count:.0f}"
 
 
-def duration(seconds: float) -> str:
-    """Return a time in the two units that matter: 3 d 4 h, 12 h 40 min, 25 min, 8 s."""
-    days, hours, minutes = seconds / 86400, seconds / 3600, seconds / 60
-    if days >= 2:
-        return f"{int(days)} d {round(hours % 24)} h"
-    if hours >= 1:
-        return f"{int(hours)} h {round(minutes % 60):02} min"
-    return f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.3g} s"
+def duration(count: float) -> str:
+    """Return a time in seconds in the two units that matter: 3 d 4 h, 12 h 40 min, 25 min, 8 s."""
+    if count >= 2 * 86400:
+        days, hours = divmod(round(count / 3600), 24)
+        return f"{days} d {hours} h"
+    if count >= 3600:
+        hours, minutes = divmod(round(count / 60), 60)
+        return f"{hours} h {minutes:02} min"
+    return f"{count / 60:.0f} min" if count >= 120 else f"{count:.0f} s" if count >= 1 else "less than a second"
+
+
+def share(part: float) -> str:
+    """Return a part as a percentage."""
+    return f"{part:.0%}" if part >= 0.01 else "less than 1%"
 
 
 def seconds(count: float) -> str:

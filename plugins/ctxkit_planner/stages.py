@@ -42,6 +42,8 @@ class StagePlan:
     """Whether no other stage trains, whose weights a change of the model would change too."""
     engine_in_train: bool = False
     """Whether DeepSpeed or FSDP is stated by `train` and not by `launch`."""
+    carries: bool = False
+    """Whether it goes on with the optimizer of the stage before, which must lie whole on every GPU."""
 
     @property
     def tokens(self) -> int:
@@ -121,7 +123,7 @@ def stage_plan(
     """Return the plan of one stage of a recipe."""
     setup = setup_of(recipe, stage, config, machines.gpus)
     model, stages = recipe.get("model") or {}, recipe.get("stages") or ()
-    own: Mapping[str, Any] = next((each["train"] for each in stages if each["name"] == stage.name), None) or {}
+    own: Mapping[str, Any] = next((each for each in stages if each["name"] == stage.name), {})
     return StagePlan(
         stage,
         shape,
@@ -130,5 +132,6 @@ def stage_plan(
         kernel=str(model.get("attn_implementation") or ""),
         fresh=not model.get("name_or_path"),
         alone=sum((each.get("train") or {}).get("max_steps") != 0 for each in stages) <= 1,
-        engine_in_train=any(own.get(engine) for engine in ("deepspeed", "fsdp")),
+        engine_in_train=any((own.get("train") or {}).get(engine) for engine in ("deepspeed", "fsdp")),
+        carries=own.get("optimizer") == "carry",
     )

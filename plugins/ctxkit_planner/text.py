@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ctxkit_planner import advice
 from ctxkit_planner.memory import DEVICE_PARTS
-from ctxkit_planner.shown import duration, gib, many, one_line, paragraph, seconds, table, yaml_lines
+from ctxkit_planner.shown import GIB, duration, gib, many, one_line, paragraph, seconds, share, table, yaml_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,11 +58,10 @@ def _fit(plan: Plan) -> str:
     if plan.largest is None:
         return "No stage takes a step."
     if plan.fits:
-        host = plan.largest.memory.host_bytes * plan.machines.beside
+        host = max(stage.memory.host_bytes for stage in plan.trained) * plan.machines.beside
         where = f" (stage {plan.largest.stage.name})" if len(plan.trained) > 1 else ""
-        return f"Yes: {gib(plan.largest.memory.peak_bytes)} of {usable} GiB of a GPU at the peak{where}" + (
-            f", {gib(host)} GiB of the machine's memory." if host else "."
-        )
+        peak = gib(plan.largest.memory.peak_bytes)
+        return f"Yes: {peak} of {usable} GiB of a GPU at the peak{where}, {gib(host)} GiB of a machine's memory."
     return "No. " + " ".join(_misfit(stage) for stage in plan.trained)
 
 
@@ -80,8 +79,8 @@ def _misfit(stage: StagePlan) -> str:
 def _time(plan: Plan) -> str:
     if not plan.trained:
         return "No time."
-    shares = sorted({f"{stage.step.mfu:.0%}" for stage in plan.trained})
-    rate = f"{' to '.join(dict.fromkeys((shares[0], shares[-1])))} of the GPU's peak"
+    reached = sorted(stage.step.mfu for stage in plan.trained)
+    rate = f"{' to '.join(dict.fromkeys((share(reached[0]), share(reached[-1]))))} of the GPU's peak"
     said = "assumed" if plan.machines.mfu is None else "as typed"
     if plan.seconds is None:
         each = plan.trained[-1].step.seconds
@@ -95,10 +94,11 @@ def _time(plan: Plan) -> str:
 def _cost(plan: Plan) -> str:
     if plan.gpu_hours is None:
         return "Not known without the number of steps."
-    hours = f"{plan.gpu_hours:,.0f} GPU hours" if plan.gpu_hours >= 10 else f"{plan.gpu_hours:.2g} GPU hours"
+    hours = f"{plan.gpu_hours:,.0f} GPU hours" if plan.gpu_hours >= 10 else f"{plan.gpu_hours:.1f} GPU hours"
+    hours = hours if plan.gpu_hours >= 0.1 else "less than 0.1 GPU hours"
     if plan.cost is None:
         return f"{hours}; --price PER_HOUR says what that comes to."
-    return f"{plan.cost:,.0f}: {hours} at {plan.request.hardware.price:g}."
+    return f"{plan.cost:,.{0 if plan.cost >= 100 else 2}f}: {hours} at {plan.request.hardware.price:.2f} an hour."
 
 
 def _change(plan: Plan) -> str:
@@ -121,14 +121,15 @@ def _shorter(stage: StagePlan) -> str:
 
 
 def _room(plan: Plan) -> str:
-    said = []
-    for stage in plan.trained:
-        window, rows = stage.largest_window, advice.most_rows(stage)
-        more = [f"rows of {window:,} tokens"] if window >= ROOMY * stage.tokens else []
-        more += [f"{rows} rows at a time"] if rows > stage.setup.rows else []
-        if more:
-            said.append(f"{f'stage {stage.stage.name}: ' if len(plan.trained) > 1 else ''}{' or '.join(more)}")
-    return f"There would be room for {'; '.join(said)}." if said else ""
+    """Return what could be larger in the stage that needs the most."""
+    stage = plan.largest
+    if stage is None:
+        return ""
+    window, rows = stage.largest_window, advice.most_rows(stage)
+    more = [f"rows of {window:,} tokens"] if window >= ROOMY * stage.tokens else []
+    more += [f"{rows} rows at a time"] if rows > stage.setup.rows else []
+    where = f" in stage {stage.stage.name}" if len(plan.trained) > 1 else ""
+    return f"There would be room{where} for {' or '.join(more)}." if more else ""
 
 
 def _figures(plan: Plan) -> list[str]:
@@ -201,8 +202,8 @@ def _effect(one: Ranked, name: str) -> str:
 
 
 def _paid(one: Ranked) -> str:
-    host = one.host_bytes * one.changed.plan.machines.beside
-    price = [*one.changed.price, *([f"{gib(host)} GiB of a machine's memory"] if host else [])]
+    host = one.host_bytes
+    price = [*one.changed.price, *([f"{gib(host)} GiB more of a machine's memory"] if host > GIB else [])]
     return f"; {'; '.join(price)}" if price else ""
 
 
@@ -221,7 +222,7 @@ def _basis(plan: Plan) -> Iterator[str]:
     ]
     if any(stage.stage.document_mask for stage in plan.trained):
         notes.append("attention is counted over whole rows; the document mask makes it less")
-    if math.isinf(host) and any(stage.memory.host_bytes for stage in plan.trained):
+    if math.isinf(host) and any(set(stage.memory.host) - {"runtime"} for stage in plan.trained):
         notes.append("the machine's memory is not judged; --host-memory GIB does")
     for note in notes:
         yield from paragraph("-", note, 2)
