@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -225,8 +226,11 @@ def _tell_of_the_last(directory: RunDirectory) -> None:
 
 def _record_end(directory: RunDirectory, error: BaseException) -> None:
     """Write into `run.json` how the run ended, so that a scheduler need not read logs."""
-    directory.update(
-        status=error.exit_code.name.lower() if isinstance(error, StoppedError) else "failed",
-        error=str(error),
-        exit_code=int(error.exit_code if isinstance(error, CtxkitError) else ExitCode.FAILED),
-    )
+    if not (directory.path / "recipe.yaml").exists():
+        return  # the directory is gone: a new one with this file alone would be no run
+    with suppress(OSError):  # a disk that is full, and what ended the run is what is to be said
+        directory.update(
+            status=error.exit_code.name.lower() if isinstance(error, StoppedError) else "failed",
+            error=str(error),
+            exit_code=int(error.exit_code if isinstance(error, CtxkitError) else ExitCode.FAILED),
+        )
