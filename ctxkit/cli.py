@@ -468,9 +468,7 @@ def search_rope(recipe: str, stage: str | None, sets: tuple[str, ...], plugin_fi
 @TRUST
 @PLUGIN
 @JSON
-def validate(
-    recipes: tuple[str, ...], sets: tuple[str, ...], plugin_files: tuple[str, ...], **flags: bool
-) -> None:
+def validate(recipes: tuple[str, ...], sets: tuple[str, ...], plugin_files: tuple[str, ...], **flags: bool) -> None:
     """Name everything that is wrong with recipes, at once, each with its place; exit status 2 if anything is."""
     from ctxkit import commands
 
@@ -479,15 +477,40 @@ def validate(
 
 @cli.command()
 @RECIPE
+@click.option("--gpu", metavar="NAME", help="Say whether it fits such a GPU, how long it takes, and what to change.")
+@click.option("--gpus", type=click.IntRange(1), help="How many.  [default: launch.num_processes]")
+@click.option("--price", type=click.FloatRange(0), metavar="PER_HOUR", help="Of one GPU for an hour.")
+@click.option(
+    "--mfu",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the GPU's peak that the training reaches, such as 0.4.  [default: assumed by GPU and length]",
+)
+@click.option("--host-memory", type=click.FloatRange(0, min_open=True), metavar="GIB", help="Of one machine.")
+@click.option("--calibrate", is_flag=True, help="Measure a few steps on the GPU of this machine first.")
+@click.option(
+    "--run-dir", type=click.Path(), callback=_not_empty, help="Where its data may be prepared.  [default: runs/NAME]"
+)
 @SET
 @TRUST
 @PLUGIN
 @JSON
-def plan(recipe: str, sets: tuple[str, ...], plugin_files: tuple[str, ...], as_json: bool) -> None:
-    """Print what a recipe comes to: stages, tokens, the launch line, and where each value was written."""
+def plan(recipe: str, sets: tuple[str, ...], plugin_files: tuple[str, ...], as_json: bool, **typed: Any) -> None:
+    """Print what a recipe comes to: stages, tokens, the launch line, and where each value was written.
+
+    With --gpu: memory by part, time and cost on such GPUs, the largest window that fits, and what to change.
+
+    \b
+    Before you pay:    ctxkit plan RECIPE --gpu h100-80gb --gpus 8 --price 2.50
+    """  # noqa: D301 - click looks for the character
     from ctxkit import commands
 
-    commands.plan(recipe, sets, plugin_files, as_json=as_json)
+    run_dir, gpu = typed.pop("run_dir"), typed["gpu"]
+    alone = [f"--{name.replace('_', '-')}" for name, value in typed.items() if value and name != "gpu"]
+    if gpu is None and alone:
+        raise click.UsageError(f"{alone[0]} needs --gpu NAME, such as h100-80gb")
+    typed["host_bytes"] = None if typed["host_memory"] is None else int(typed["host_memory"] * 2**30)
+    del typed["host_memory"]
+    commands.plan(commands.PlanTyped(recipe, run_dir, typed, sets, plugin_files), as_json=as_json)
 
 
 @cli.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import logging
 import os
@@ -11,9 +13,9 @@ import tempfile
 import time
 import traceback
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -33,11 +35,12 @@ from ctxkit.resuming import AUTO, Resume
 from ctxkit.rundir import RunDirectory, read_json
 from ctxkit.schema import recipe_schema
 from ctxkit.searches import chosen
+from ctxkit.spec import Hardware
 from ctxkit.supervising import supervise
 from ctxkit.surroundings import settle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ctxkit.reading import Located
 
@@ -138,9 +141,16 @@ def rehearse(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_fil
 
 
 def _loading() -> None:
-    """Say what takes so long, and spare a person the line of a library about a kernel that it then does without."""
+    """Say what takes so long, and spare a person the line of a library about a kernel that it then does without.
+
+    What the libraries make stays to the end. A collection of garbage, which each stage and each eval ends with so that
+    no model of theirs is left, would look through all of it: half a second each time.
+    """
     _say("loading the training libraries ...")
     logging.getLogger("bitsandbytes.backends.cpu").setLevel(logging.ERROR)
+    importlib.import_module("ctxkit.train")
+    gc.collect()
+    gc.freeze()
 
 
 def _report(host: Host, directory: RunDirectory) -> None:
@@ -436,13 +446,30 @@ def _refused(located: Located) -> list[Fault]:
     return []
 
 
-def plan(recipe: str, sets: tuple[str, ...], plugin_files: tuple[str, ...], *, as_json: bool) -> None:
-    """Print the plan of a recipe."""
-    host, registry = _plugins(plugin_files)
-    located = load(Path(recipe), registry, host, sets)
+@dataclass(frozen=True)
+class PlanTyped:
+    """What was typed after `ctxkit plan`."""
+
+    recipe: str
+    run_dir: str | None = None
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `Hardware`; without `gpu` nothing is said about it."""
+    sets: tuple[str, ...] = ()
+    plugin_files: tuple[str, ...] = ()
+
+
+def plan(typed: PlanTyped, *, as_json: bool) -> None:
+    """Print the plan of a recipe, or what it needs on the hardware that was typed."""
+    host, registry = _plugins(typed.plugin_files)
+    located = load(Path(typed.recipe), registry, host, typed.sets)
     _warn(located)
-    made = plans.plan(located)
-    click.echo(json.dumps(made, indent=1, default=str) if as_json else plans.render(made))
+    made = plans.plan(located, plans.parameters(located, host))
+    text = plans.render(made)
+    if typed.hardware.get("gpu") is not None:
+        directory = RunDirectory(Path(typed.run_dir) if typed.run_dir else Path("runs") / located.recipe.name)
+        answer = plans.on_hardware(located, host, Hardware(**typed.hardware), directory)
+        made, text = {**made, "hardware": dict(answer.values)}, answer.text
+    click.echo(json.dumps(made, indent=1, default=str) if as_json else text)
 
 
 def schema(plugin_files: tuple[str, ...]) -> None:

@@ -128,7 +128,7 @@ def qlora(plan: StagePlan) -> Changed | None:
         write["adapter"] = _ADAPTER
     if setup.sharding != "none":
         write = _merged(write, _engine(plan, {"fsdp": False, "fsdp_config": None, "deepspeed": None}))
-        write = _merged(write, {"train": {"activation_checkpointing": True}})
+        write = _merged(write, _own_checkpointing(setup))
     return replace(_changed(plan, less, "QLoRA", write, ("trains an adapter beside 4-bit weights",)), alters=True)
 
 
@@ -244,9 +244,7 @@ def _zero3_written(plan: StagePlan) -> dict[str, Any]:
         return _engine(plan, fields)
     if plan.engine_in_train or plan.alone:
         fields = {"fsdp": False, "fsdp_config": None, **fields}
-    write = _engine(plan, fields)
-    checkpointed = plan.setup.checkpointing != "none"
-    return _merged(write, {"train": {"activation_checkpointing": True}}) if checkpointed else write
+    return _merged(_engine(plan, fields), _own_checkpointing(plan.setup))
 
 
 def _engine(plan: StagePlan, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,6 +275,12 @@ def _checkpointed(setup: Setup) -> dict[str, Any]:
     if setup.sharding == "fsdp":
         return {"fsdp_config": {"activation_checkpointing": True}, "activation_checkpointing": False}
     return {"activation_checkpointing": True}
+
+
+def _own_checkpointing(setup: Setup) -> dict[str, Any]:
+    """Return what turns the model's own checkpointing on, where FSDP did it."""
+    fsdp = setup.sharding == "fsdp" and setup.checkpointing != "none"
+    return {"train": {"activation_checkpointing": True}} if fsdp else {}
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def duration(count: float) -> str:
     if count >= 3600:
         hours, minutes = divmod(round(count / 60), 60)
         return f"{hours} h {minutes:02} min"
-    return f"{count / 60:.0f} min" if count >= 120 else f"{count:.0f} s" if count >= 1 else "less than a second"
+    return f"{count / 60:.0f} min" if count >= 120 else f"{count:.0f} s" if count >= 1 else "below 1 s"
 
 
 def share(part: float) -> str:

@@ -1,0 +1,333 @@
+"""The planner's answer: what a recipe becomes, what it says first, and that its advice holds when it is followed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ctxkit import plan as plans
+from ctxkit.errors import CtxkitError
+from ctxkit.host import Host
+from ctxkit.plan_request import plan_request
+from ctxkit.reading import Located
+from ctxkit.registry import Registry
+from ctxkit.rundir import RunDirectory
+from ctxkit.spec import Hardware, PlanAnswer
+from ctxkit_planner.advice import advise
+from ctxkit_planner.gpus import GPUS
+from ctxkit_planner.plans import Plan, make_plan
+from ctxkit_planner.setups import setup_of
+from ctxkit_planner.shown import duration, many, yaml_lines
+
+Load = Callable[..., Located]
+RECIPES = Path(__file__).parents[3] / "recipes"
+BASE = """\
+name: planned
+model: {name_or_path: meta-llama/Llama-2-7b-hf, dtype: float32, attn_implementation: sdpa}
+data:
+  sources: [{kind: files, paths: ["*.txt"]}]
+  chunker: {kind: overlap, length: 16384}
+train: {max_steps: 100, per_device_train_batch_size: 1, gradient_accumulation_steps: 8}
+launch: {num_processes: 8}
+"""
+H100 = Hardware(gpu="h100-80gb", price=2.5)
+
+
+def asked(located: Located, host: Host, hardware: Hardware = H100, folder: Path = Path("nowhere")) -> PlanAnswer:
+    """Return the answer to `ctxkit plan --gpu`."""
+    return plans.on_hardware(located, host, hardware, RunDirectory(folder))
+
+
+def planned(located: Located, gpu: str, gpus: int | None = None) -> Plan:
+    """Return the plan itself."""
+    return make_plan(plan_request(located, "plan", Hardware(gpu=gpu, gpus=gpus)), GPUS[gpu])
+
+
+def recipe(file: str, registry: Registry, host: Host) -> Located:
+    """Return a shipped recipe."""
+    from ctxkit.checks import load
+
+    return load(RECIPES / f"{file}.yaml", registry, host)
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe with values written into it, as a person would write them."""
+    made = dict(below)
+    for key, value in above.items():
+        under = made.get(key)
+        made[key] = merged(under, value) if isinstance(under, dict) and isinstance(value, Mapping) else value
+    return made
+
+
+def test_the_first_lines_answer_four_questions(registry: Registry, host: Host) -> None:
+    """The eight-GPU recipe on a laptop: does it fit, how long, what does it cost, what would I change."""
+    answer = asked(recipe("llama2_32k_yarn", registry, host), host)
+    first = answer.text.splitlines()[2:9]
+    said = " ".join(" ".join(first).split())
+    assert answer.text.startswith("llama2-7b-32k-yarn on 8 GPUs h100-80gb\n")
+    assert [line.split("  ")[0] for line in first if not line.startswith(" ")] == [
+        "Does it fit?",
+        "How long?",
+        "What cost?",
+        "Change what?",
+    ]
+    values = answer.values
+    peak = values["stages"][0]["peak_bytes"] / 2**30
+    assert f"Yes: {peak:.1f} of 79.1 GiB of a GPU at the peak" in said
+    assert "for 400 steps" in said
+    assert f"{values['cost']:,.0f}: {values['gpu_hours']:,.0f} GPU hours at 2.50 an hour." in said
+    assert "Nothing must change. There would be room for rows of" in said
+
+
+@pytest.mark.parametrize("file", sorted(path.stem for path in RECIPES.glob("*.yaml")))
+def test_every_recipe_has_a_plan(file: str, registry: Registry, host: Host) -> None:
+    """Each shipped recipe is planned, in 80 columns, and its figures agree with one another."""
+    answer = asked(recipe(file, registry, host), host)
+    values = json.loads(json.dumps(answer.values))
+    assert all(len(line) <= 80 for line in answer.text.splitlines())
+    for stage in (stage for stage in values["stages"] if stage["steps"] != 0):
+        assert stage["peak_bytes"] == pytest.approx(sum(stage["memory_bytes"].values()))
+        assert stage["fits"] == (stage["peak_bytes"] <= values["usable_bytes"])
+        assert (stage["largest_window"] >= stage["row_length"] // 1024 * 1024) == stage["fits"]
+        if stage["steps"]:
+            assert stage["seconds"] == pytest.approx(stage["steps"] * sum(stage["step_seconds"].values()))
+            assert stage["tokens"] == stage["steps"] * stage["tokens_per_step"]
+    if values["seconds"] is not None:
+        assert values["seconds"] == pytest.approx(sum(stage.get("seconds", 0) for stage in values["stages"]))
+        assert values["cost"] == pytest.approx(values["seconds"] / 3600 * values["gpus"] * 2.5)
+
+
+SITUATIONS = [
+    ("plain full training", {}, "h100-80gb", 8),
+    ("one GPU", {"launch": {"num_processes": 1}}, "h100-80gb", 1),
+    ("FSDP in train", {"train": {"fsdp": True, "fsdp_config": {"activation_checkpointing": True},
+                                 "activation_checkpointing": False}}, "rtx-4090", 8),
+    ("FSDP in launch, nothing checkpointed", {"launch": {"fsdp": True}, "train": {"activation_checkpointing": False}},
+     "a100-80gb", 8),
+    ("ZeRO-2", {"launch": {"deepspeed": "zero2"}}, "rtx-5090", 8),
+    ("ZeRO-3 of long rows", {"launch": {"deepspeed": "zero3"}, "data": {"chunker": {"length": 262144}}},
+     "h100-80gb", 8),
+    ("an adapter on a small GPU", {"adapter": {"r": 16, "target_modules": ["q_proj", "v_proj"]}}, "rtx-4090", 1),
+    ("batches of four", {"train": {"per_device_train_batch_size": 4}, "model": {"dtype": "bfloat16"}}, "h100-80gb", 8),
+    ("packed rows", {"data": {"packing": {}, "chunker": {"length": 131072}}, "launch": {"deepspeed": "zero3"}},
+     "h100-80gb", 8),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "gpu", "gpus"), [case[1:] for case in SITUATIONS], ids=[s[0] for s in SITUATIONS])
+def test_advice_holds_when_it_is_followed(values: dict[str, Any], gpu: str, gpus: int, load: Load, host: Host) -> None:
+    """What the advice writes is a valid recipe, and the plan of that recipe has the memory that was promised."""
+    written = merged(yaml.safe_load(BASE), values)
+    stage = planned(load(yaml.safe_dump(written)), gpu, gpus).stages[0]
+    found = advise(stage)
+    assert not stage.fits
+    assert found.singles
+    for one in (*found.singles, *([found.cheapest] if found.cheapest else [])):
+        text = "\n".join(yaml_lines(one.changed.write, 0))
+        followed = load(yaml.safe_dump(merged(written, yaml.safe_load(text))))
+        again = planned(followed, gpu, one.changed.plan.machines.gpus).stages[0]
+        assert again.setup == one.changed.plan.setup, one.changed.names
+        assert again.memory.peak_bytes == pytest.approx(one.bytes), one.changed.names
+        assert again.fits == one.fits
+
+
+def test_single_changes_are_ranked(load: Load) -> None:
+    """Those that make it fit come first; of these, what trains the same model; then by what they save."""
+    found = advise(planned(load(BASE), "h100-80gb").stages[0])
+    fits = [one.fits for one in found.singles]
+    alters = [one.changed.alters for one in found.singles if one.fits]
+    saved = [one.saved for one in found.singles if not one.fits]
+    assert fits == sorted(fits, reverse=True)
+    assert any(fits)
+    assert alters == sorted(alters)
+    assert saved == sorted(saved, reverse=True)
+    assert found.cheapest is not None
+    assert not found.cheapest.changed.alters
+    assert found.cheapest.changed.plan.machines.gpus == 8
+
+
+def test_heads_that_cannot_be_shared_are_not(load: Load) -> None:
+    """Qwen2.5-7B has 28 heads, 4 of them for keys: 2 and 4 GPUs can share a row, 8 cannot."""
+    long = merged(yaml.safe_load(BASE), {"data": {"chunker": {"length": 1048576}}, "launch": {"deepspeed": "zero3"}})
+    qwen = merged(long, {"model": {"name_or_path": "Qwen/Qwen2.5-7B"}})
+    for written, sizes in ((long, {8}), (qwen, {4})):
+        found = advise(planned(load(yaml.safe_dump(written)), "h100-80gb").stages[0])
+        shared = {one.changed.plan.setup.sequence_size for one in found.singles} - {1}
+        assert shared == sizes
+
+
+def test_an_optimizer_that_is_carried_stays_whole(load: Load) -> None:
+    """Stages that carry the optimizer on cannot be spread, and the advice does not say so."""
+    two = merged(yaml.safe_load(BASE), {"stages": [{"name": "a"}, {"name": "b", "optimizer": "carry"}]})
+    made = planned(load(yaml.safe_dump(two)), "h100-80gb")
+    names = [{name for one in advise(stage).singles for name in one.changed.names} for stage in made.stages]
+    assert "FSDP over all GPUs" in names[0]
+    assert not any("over" in name and "GPUs" in name for name in names[1])
+
+
+def test_one_stage_of_several_is_changed_alone(load: Load, host: Host) -> None:
+    """Where stages share `launch`, an engine is written into the stage that needs it."""
+    stages = [{"name": "short", "data": {"chunker": {"kind": "overlap", "length": 1024}}}, {"name": "long"}]
+    written = merged(yaml.safe_load(BASE), {"stages": stages})
+    answer = asked(load(yaml.safe_dump(written)), host)
+    cheapest = answer.values["stages"][1]["cheapest"]
+    assert "launch" not in cheapest["write"]
+    assert {"fsdp", "deepspeed"} & set(cheapest["write"]["train"])
+    assert "train, data and adapter into stage long" in answer.text
+
+
+def test_a_fresh_model_gets_no_adapter(load: Load) -> None:
+    """Without weights there is nothing that an adapter could lie beside."""
+    config = {"model_type": "llama", "hidden_size": 8192, "num_hidden_layers": 80, "num_attention_heads": 64}
+    fresh = merged(yaml.safe_load(BASE), {"tokenizer": {"name_or_path": "some/tokenizer"}})
+    fresh["model"] = {"config": config}
+    found = advise(planned(load(yaml.safe_dump(fresh)), "h100-80gb").stages[0])
+    assert found.singles
+    assert not {"LoRA", "QLoRA"} & {name for one in found.singles for name in one.changed.names}
+
+
+def test_other_gpus_than_the_recipe_is_made_for(load: Load, host: Host) -> None:
+    """The plan is for those that were typed, and says what becomes of a step's tokens, and how they stay."""
+    answer = asked(load(BASE), host, Hardware(gpu="h100-80gb", gpus=16))
+    assert answer.values["stages"][0]["tokens_per_step"] == 16 * 8 * 16384
+    said = " ".join(answer.text.split())
+    assert "made for 8 GPUs: on 16 a step sees 2 times the tokens; with gradient_accumulation_steps: 4" in said
+
+
+def test_prepared_data_is_counted(tmp_path: Path, load: Load, host: Host) -> None:
+    """Rows of the manifest decide on steps, tokens and how full rows are; three epochs are TRL's default."""
+    by_epochs = merged(yaml.safe_load(BASE), {"train": {"max_steps": -1}})
+    located = load(yaml.safe_dump(by_epochs))
+    (stage,) = asked(located, host, folder=tmp_path).values["stages"]
+    assert (stage["steps"], stage["pack_efficiency"]) == (None, None)
+    train = {"rows": 1000, "tokens": 8_192_000, "tokens_trained": 4_096_000, "longest": 12_000}
+    (tmp_path / "data/key").mkdir(parents=True)
+    (tmp_path / "data.json").write_text(json.dumps({"stages": {"planned": "key"}}))
+    (tmp_path / "data/key/manifest.json").write_text(json.dumps({"train": train}))
+    (stage,) = asked(located, host, folder=tmp_path).values["stages"]
+    assert stage["steps"] == math.ceil(1000 / 64) * 3
+    assert stage["tokens_per_step"] == 64 * 8192
+    assert stage["pack_efficiency"] == pytest.approx(4_096_000 / (1000 * 16384))
+    assert stage["row_length"] == 12_000
+
+
+def test_steps_of_epochs_without_data(load: Load, host: Host) -> None:
+    """`data.max_tokens` bounds the rows; without it the steps are not known, and that is said."""
+    by_epochs = {"train": {"max_steps": -1, "num_train_epochs": 1}}
+    bounded = merged(yaml.safe_load(BASE), {**by_epochs, "data": {"max_tokens": 64 * 16384 * 10}})
+    assert asked(load(yaml.safe_dump(bounded)), host).values["stages"][0]["steps"] == 10
+    answer = asked(load(yaml.safe_dump(merged(yaml.safe_load(BASE), by_epochs))), host)
+    assert answer.values["cost"] is None
+    assert "`ctxkit data RECIPE` makes the number of steps known" in " ".join(answer.text.split())
+
+
+def test_host_memory_counts_where_it_is_said(load: Load, host: Host) -> None:
+    """Activations in the host's memory must fit there too, for all processes of a machine."""
+    offloaded = merged(yaml.safe_load(BASE), {"train": {"activation_offloading": True}, "launch": {"fsdp": True}})
+    located = load(yaml.safe_dump(offloaded))
+    needed = asked(located, host).values["stages"][0]["host_bytes"]
+    assert asked(located, host).values["fits"]
+    short = asked(located, host, Hardware(gpu="h100-80gb", host_bytes=int(needed) - 1))
+    assert not short.values["fits"]
+    assert "GiB of a machine's memory" in " ".join(short.text.split())
+    assert asked(located, host, Hardware(gpu="h100-80gb", host_bytes=int(needed) + 1)).values["fits"]
+
+
+def test_a_model_that_is_not_known(load: Load, host: Host) -> None:
+    """Says how its shape is written; written so, it is planned."""
+    unknown = merged(yaml.safe_load(BASE), {"model": {"name_or_path": "some/model"}})
+    with pytest.raises(CtxkitError, match="shape of some/model is not known here") as caught:
+        asked(load(yaml.safe_dump(unknown)), host)
+    assert "model.config" in caught.value.hint
+    shape = {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32}
+    stated = merged(unknown, {"model": {"config": {**shape, "num_key_value_heads": 32, "vocab_size": 32000}}})
+    answer = asked(load(yaml.safe_dump(stated)), host)
+    assert answer.values["parameters"] == 6_738_415_616
+    assert "model.config of the recipe" in " ".join(answer.text.split())
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, {"weights": "float32", "compute_bytes": 2, "checkpointing": "full", "sharding": "none", "shards": 1}),
+        ({"train": {"bf16": False}}, {"compute_bytes": 4}),
+        ({"train": {"bf16": False, "fp16": True}}, {"compute_bytes": 2}),
+        ({"train": {"activation_checkpointing": False}}, {"checkpointing": "none"}),
+        ({"train": {"gradient_checkpointing": False}}, {"checkpointing": "none"}),
+        ({"train": {"gradient_checkpointing_kwargs": {"selective": True}}}, {"checkpointing": "selective"}),
+        ({"train": {"activation_checkpointing_kwargs": {"every_n_layers": 2}}}, {"every_n_layers": 2}),
+        ({"train": {"activation_offloading": True}}, {"activation_offload": True}),
+        ({"train": {"optim": "adamw_8bit"}}, {"optimizer": "adamw_8bit"}),
+        ({"train": {"use_liger_kernel": True}}, {"liger_layers": True}),
+        ({"train": {"per_device_train_batch_size": 2}}, {"rows": 2, "dense_mask": True}),
+        ({"data": {"packing": {}}}, {"dense_mask": True}),
+        ({"data": {"packing": {}}, "model": {"attn_implementation": "flash_attention_2"}},
+         {"dense_mask": False, "attention": "flash"}),
+        ({"launch": {"deepspeed": "zero3", "offload_optimizer_device": "cpu"}},
+         {"sharding": "zero3", "shards": 8, "offload_optimizer": "cpu", "offload_param": "none"}),
+        ({"launch": {"fsdp": True, "fsdp_config": {"cpu_offload": True}}},
+         {"sharding": "fsdp", "shards": 8, "offload_param": "cpu"}),
+        ({"launch": {"fsdp": True, "parallelism_config": {"dp_replicate_size": 2, "dp_shard_size": 4}}},
+         {"sharding": "fsdp", "shards": 4}),
+        ({"launch": {"deepspeed": "zero3", "parallelism_config": {"sp_size": 4}}},
+         {"sequence": "ulysses", "sequence_size": 4, "dense_mask": False}),
+        ({"launch": {"fsdp": True, "parallelism_config": {"cp_size": 2}}}, {"sequence": "ring", "sequence_size": 2}),
+        ({"model": {"dtype": "auto"}}, {"weights": "bfloat16"}),
+        ({"model": {"quantization_config": {"load_in_4bit": True, "bnb_4bit_use_double_quant": True}},
+          "adapter": {"r": 4, "target_modules": "all-linear"}}, {"weights": "nf4_double"}),
+        ({"model": {"quantization_config": {"load_in_8bit": True}}, "adapter": {"r": 4}}, {"weights": "int8"}),
+    ],
+)  # fmt: skip
+def test_setups(values: dict[str, Any], expected: dict[str, Any], load: Load) -> None:
+    """What SFTConfig, peft, DeepSpeed and FSDP are told, in the words of the memory engine."""
+    request = plan_request(load(yaml.safe_dump(merged(yaml.safe_load(BASE), values))), "plan")
+    setup = setup_of(request.recipe, request.stages[0], {}, 8)
+    assert {key: getattr(setup, key) for key in expected} == expected
+
+
+def test_adapters(load: Load) -> None:
+    """The adapter's fields are peft's own."""
+    fields = {"r": 4, "target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"], "use_dora": True}
+    request = plan_request(load(yaml.safe_dump(merged(yaml.safe_load(BASE), {"adapter": fields}))), "plan")
+    adapter = setup_of(request.recipe, request.stages[0], {}, 8).adapter
+    assert adapter is not None
+    assert (adapter.r, adapter.target_modules, adapter.use_dora) == (4, ("q_proj",), True)
+    assert adapter.modules_to_save == ("embed_tokens",)
+
+
+def test_a_file_of_deepspeed_is_read(tmp_path: Path, load: Load) -> None:
+    """`train.deepspeed` may name DeepSpeed's own file; one that cannot be read counts as none."""
+    file = tmp_path / "ds.json"
+    file.write_text(json.dumps({"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}))
+    for path, expected in ((file, ("zero2", "cpu")), (tmp_path / "none.json", ("none", "none"))):
+        located = load(yaml.safe_dump(merged(yaml.safe_load(BASE), {"train": {"deepspeed": str(path)}})))
+        request = plan_request(located, "plan")
+        setup = setup_of(request.recipe, request.stages[0], {}, 8)
+        assert (setup.sharding, setup.offload_optimizer) == expected
+
+
+def test_what_is_not_read_is_said(load: Load, host: Host) -> None:
+    """A file of accelerate may spread the weights, which the plan does not see."""
+    located = load(yaml.safe_dump(merged(yaml.safe_load(BASE), {"launch": {"config_file": "acc.yaml"}})))
+    assert "launch.config_file (acc.yaml) is not read" in " ".join(asked(located, host).text.split())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(7199.9, "2 h 00 min"), (3 * 86400 + 4 * 3600, "3 d 4 h"), (86400 * 2.999, "3 d 0 h"), (300, "5 min"),
+     (100, "100 s"), (0.3, "below 1 s")],
+)  # fmt: skip
+def test_durations(seconds: float, said: str) -> None:
+    """Nothing is 60 minutes or 24 hours."""
+    assert duration(seconds) == said
+
+
+def test_counts() -> None:
+    """Parameters and tokens for a person."""
+    assert [many(count) for count in (8.03e9, 13_600_000, 999)] == ["8.03 B", "13.6 M", "999"]
