@@ -37,9 +37,9 @@ from ctxkit.train.fit import fit
 from ctxkit.train.head import with_head_bias
 from ctxkit.train.layout import own_layout
 from ctxkit.train.model import fit_embeddings, refusal, request_model
+from ctxkit.train.padding import fit_batches
 from ctxkit.train.parallel import guarded
 from ctxkit.train.parameters import count_parameters
-from ctxkit.train.positions import WithPositions
 from ctxkit.train.prepare import prepare_stage
 from ctxkit.train.progress import say
 from ctxkit.train.pulse import Pulse
@@ -49,7 +49,7 @@ from ctxkit.train.schedules import OwnIntervals, reset_schedule
 from ctxkit.train.signals import StopSignal
 from ctxkit.train.start import StartAdapter
 from ctxkit.train.tokenizer import added_tokens
-from ctxkit.train.trackers import log_reports
+from ctxkit.train.trackers import go_on, log_reports
 from ctxkit.train.trainer import quiet, sft_config
 
 Ready: TypeAlias = tuple[str, Prepared]
@@ -230,13 +230,14 @@ def _train(run: Run, stage: Stage, context: Context, ready: Ready | None) -> Non
     served = schedule(stage, prepared.train, args, context) if stage.curriculum else None
     run.pulse.at("loading the model")
     trainer = _trainer(run, stage, context, args, prepared, served)
-    if stage.data.skips:
-        trainer.data_collator = WithPositions(trainer.data_collator)
+    fit_batches(trainer, stage)
     trained = count_parameters(trainer.model)
     say(f"stage {stage.name} trains {trained}")
     checkpoint = Path(goes_on.checkpoint) if goes_on.checkpoint else None
     if checkpoint and goes_on.reset:
         reset_schedule(trainer, checkpoints.step(checkpoint), fresh=goes_on.fresh)
+    if checkpoint:
+        go_on(trainer, checkpoints.step(checkpoint))
     run.pulse.at("loading the checkpoint" if checkpoint else "starting")
     fit(trainer, stage.name, checkpoint, run.stop)
     if run.stop.received:
