@@ -50,14 +50,14 @@ class FeedForward:
     @property
     def _between(self) -> float:
         """Bytes of what lies between the linear layers: gate, its activation and up; liger makes the second again."""
-        gated = self.sizes.shape.gated
-        made_again = self.sizes.setup.liger_layers and gated
-        return self.sizes.inner * (2 if made_again or not gated else 3)
+        if not self.sizes.shape.gated:
+            return self.sizes.inner
+        return self.sizes.inner * (2 if self.sizes.setup.liger_layers else 3)
 
     @property
     def _product(self) -> float:
-        """Bytes of the last linear layer's input, where it is a tensor of its own that the backward needs."""
-        return self.sizes.inner if self.sizes.shape.gated and self.output.keeps_input else 0.0
+        """Bytes of the last linear layer's input, where the backward needs it."""
+        return self.sizes.inner if self.output.keeps_input else 0.0
 
     @property
     def _routed(self) -> float:

@@ -48,9 +48,11 @@ class Head:
 
         `cached` are bytes of weights in the compute type, which autocast frees when the forward ends.
         """
+        stream = tape.take(self.sizes.wide if self.norm.keeps_input else 0.0)
         self.norm.forward(tape)
         {"chunked": self._chunked, "liger": self._liger, "full": self._full}[self.sizes.setup.loss](tape, cached)
         self.norm.backward(tape)
+        tape.give(stream)
 
     def _chunked(self, tape: Tape, cached: float) -> None:
         """Follow TRL's `ChunkedLogProbFunction` with its kernels, which make no logits but one tile."""
@@ -64,7 +66,6 @@ class Head:
         tape.take(sizes.exact + (self._weight * 4 if self.trains else 0.0) + tile, "logits")
         self._cast(tape)
         tape.give(sizes.exact + sizes.wide + sizes.tokens * STATISTICS + tile, part="logits")
-        tape.give(self._weight * 4 if self.trains else 0.0, part="logits")
         # The gradient of the tokens with a label is laid into that of all, and that into one with the last token.
         tape.take(2 * sizes.wide)
         tape.give(sizes.wide)
@@ -74,12 +75,16 @@ class Head:
         if self.sizes.residual_bytes < 4:
             tape.take(self.sizes.wide, "logits")
             tape.give(self.sizes.wide, part="logits")
-        if self.trains:
+        if not self.trains:
+            return
+        exact = self._weight * 4
+        if self._weight_bytes == 4:
+            # The sum is the gradient.
+            tape.give(exact, part="logits")
+            tape.take(exact, "gradients")
+        else:
             tape.take(self._weight * self._weight_bytes, "gradients")
-            # A sum that is float32 already becomes the gradient itself.
-            if self._weight_bytes == 4:
-                tape.give(self._weight * 4, part="logits")
-                tape.take(self._weight * 4, "logits")
+            tape.give(exact, part="logits")
 
     @property
     def _weight_bytes(self) -> int:

@@ -48,6 +48,11 @@ class Layer:
         return FeedForward(self.sizes)
 
     @property
+    def kept_input(self) -> float:
+        """Bytes of the layer's input, where the first norm's backward needs it."""
+        return self._middle
+
+    @property
     def _middle(self) -> float:
         """Bytes of the stream between the halves, where a backward needs it."""
         return self.sizes.wide if self._norm.keeps_input else 0.0
@@ -58,15 +63,15 @@ class Layer:
         norms = 2 * self._norms * self._norm.kept
         return norms + self._middle + self.attention.kept + self.feed_forward.kept
 
-    def forward(self, tape: Tape) -> None:
-        """Walk through the forward that a checkpointed layer runs again; leave what is kept."""
+    def forward(self, tape: Tape, *, stops: bool = False) -> None:
+        """Walk through the forward, which `stops` early where a checkpointed layer runs again; leave what is kept."""
         self._normalize(tape)
         self.attention.forward(tape)
         tape.take(self.sizes.wide)
         tape.give(self.sizes.hidden)
         self._normalize(tape)
-        self.feed_forward.forward(tape, stops=True)
-        tape.give(self.sizes.wide - self._middle)
+        self.feed_forward.forward(tape, stops=stops)
+        tape.give(self.sizes.wide - self._middle, 0.0 if stops else self.sizes.hidden)
 
     def backward(self, tape: Tape) -> None:
         """Walk through the backward, with the gradient of the stream live before and after; free what was kept."""

@@ -41,7 +41,15 @@ class Step:
         self._batch(tape)
         if not accumulates:
             tape.take(self.states.gradients, "gradients")
+        self._tied(tape)
         self._optimizer(tape)
+
+    def _tied(self, tape: Tape) -> None:
+        """The gradients of a tied embedding, from both its ends, meet when the backward is done."""
+        if self.sizes.shape.tied and self.sizes.trains:
+            both = 1 if self.sizes.backend.sums_in_place else 2
+            size = tape.take(both * self._embedding * self.states.gradient_bytes, "gradients")
+            tape.give(size, part="gradients")
 
     def _standing(self, tape: Tape) -> None:
         """What is there from step to step."""
@@ -58,22 +66,28 @@ class Step:
         before = dict(tape.live)
         tape.take(self._inputs)
         tape.take(self._kept)
+        if not self._recomputed_last:
+            tape.give(self.layer.kept)
+            self.layer.forward(tape)
         cached = tape.take(self._cached)
         Head(self.sizes, trains=self.sizes.trains).walk(tape, cached)
-        self._of_layer(tape, last=self._recomputed_last)
+        self._of_layer(tape, recomputed=self._recomputed_last)
         tape.give(tape.live["gradients"] - before["gradients"], part="gradients")
         # The first layer's backward is the last: all other gradients are there, and nothing of the other layers.
         tape.give(self._kept - self._of_one)
         tape.give(0.0 if self._recomputed_last else -self.layer.kept)
         rest = tape.take(self._gradients_of_others, "gradients")
-        self._of_layer(tape, last=bool(self._recomputed))
+        self._of_layer(tape, recomputed=bool(self._recomputed))
         tape.give(rest, part="gradients")
         for part, size in before.items():
             tape.give(tape.live[part] - size, part=part)
 
-    def _of_layer(self, tape: Tape, *, last: bool) -> None:
-        if last:
-            self.layer.forward(tape)
+    def _of_layer(self, tape: Tape, *, recomputed: bool) -> None:
+        if recomputed:
+            # An adapter's gradient is scaled before the first tensor is asked for that has to be made again.
+            scaled = tape.take(self.sizes.hidden if self.layer.feed_forward.output.adapted else 0.0)
+            self.layer.forward(tape, stops=True)
+            tape.give(scaled)
         self.layer.backward(tape)
 
     def _optimizer(self, tape: Tape) -> None:
@@ -105,12 +119,12 @@ class Step:
         """Bytes on the device when the forward has ended."""
         here = min(self._recomputed, IN_FLIGHT) if self.sizes.setup.activation_offload else self._recomputed
         whole = self.sizes.shape.layers - self._recomputed
-        return here * self._checkpoint + whole * self.layer.kept
+        return here * self._checkpoint + whole * (self.layer.kept + self.layer.kept_input)
 
     @property
     def _of_one(self) -> float:
         """Bytes of what the first layer keeps."""
-        return self._checkpoint if self._recomputed else self.layer.kept
+        return self._checkpoint if self._recomputed else self.layer.kept + self.layer.kept_input
 
     @property
     def _gradients_of_others(self) -> float:
@@ -118,10 +132,14 @@ class Step:
         states, shape = self.states, self.sizes.shape
         if self.sizes.setup.accumulation > 1:
             return 0.0
-        layer = states.gradients / max(shape.layers, 1)
-        embedding = shape.vocab_size * shape.hidden_size * states.gradient_bytes if self.sizes.trains else 0.0
-        later = 0.0 if shape.tied else embedding * states.gradients / max(states.all_gradients, 1.0)
-        return max(states.gradients - later - layer, 0.0)
+        layer = states.counted.adapted / shape.layers if states.setup.adapter else states.counted.largest_layer
+        later = layer + (0 if shape.tied or not self.sizes.trains else self._embedding)
+        return max(states.gradients * (1 - later / max(states.counted.trainable, 1)), 0.0)
+
+    @property
+    def _embedding(self) -> float:
+        """Elements of the embedding."""
+        return float(self.sizes.shape.vocab_size * self.sizes.shape.hidden_size)
 
     @property
     def _cached(self) -> float:
