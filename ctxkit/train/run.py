@@ -35,6 +35,7 @@ from ctxkit.train.signals import StopSignal
 from ctxkit.train.stage import Run, run_stage
 from ctxkit.train.start import StartAdapter, adapter_folder, check_shape, start_adapter
 from ctxkit.train.tokenizer import make_tokenizer
+from ctxkit.train.trackers import one_wandb_run
 from ctxkit.train.trainer import CoreHooks, sft_config
 
 
@@ -84,10 +85,17 @@ def run_located(
         try:
             with guarded(located, host, directory, stop):
                 _begin(located, host, directory, used, command)
-                return _run_stages(located, host, directory, used, stop, resume)
+                with one_wandb_run(directory, _trackers(located)):
+                    return _run_stages(located, host, directory, used, stop, resume)
         except BaseException as error:
             _record_end(directory, error)
             raise
+
+
+def _trackers(located: Located) -> list[str]:
+    """Return the names that the stages report to."""
+    named = [stage.train.get("report_to") or [] for stage in located.recipe.stages]
+    return [name for each in named for name in ([each] if isinstance(each, str) else each)]
 
 
 def _decided(located: Located, directory: RunDirectory, own: Fingerprint, resume: Resume) -> Located:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import (
@@ -12,7 +15,9 @@ from transformers.integrations.integration_utils import (
     default_logdir,
     get_reporting_integration_callbacks,
 )
+from trl import SFTTrainer
 
+from ctxkit.rundir import RunDirectory
 from ctxkit.spec import EvalReport, Measurement
 from ctxkit.train.progress import say
 
@@ -37,6 +42,34 @@ def log_reports(args: TrainingArguments, steps: int, reports: Sequence[EvalRepor
                 callback.on_train_end(args, state, TrainerControl())  # closes its file
         except Exception as error:  # noqa: BLE001 - a tracker's own code and network
             say(f"note: {tracker.__name__} did not take the evals: {error}")
+
+
+@contextmanager
+def one_wandb_run(directory: RunDirectory, report_to: Sequence[str]) -> Iterator[None]:
+    """Have every attempt at a run, and every stage of it, be one run of Weights & Biases, unless somebody chose one.
+
+    transformers' callback starts one without an id, so that an attempt that goes on would be another.
+    """
+    if "wandb" not in report_to or "WANDB_RUN_ID" in os.environ:
+        yield
+        return
+    known = directory.status().get("wandb_run_id") or uuid4().hex[:8]
+    directory.update(wandb_run_id=known)
+    added = {"WANDB_RUN_ID": known} | ({} if "WANDB_RESUME" in os.environ else {"WANDB_RESUME": "allow"})
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def go_on(trainer: SFTTrainer, step: int) -> None:
+    """Have TensorBoard write beside the attempt before, in place of what that one logged after the checkpoint."""
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and trainer.is_world_process_zero():
+            callback.logging_dir = callback.logging_dir or _beside_training(trainer.args)
+            callback.tb_writer = callback._SummaryWriter(log_dir=callback.logging_dir, purge_step=step + 1)  # noqa: SLF001 - the class that it found
 
 
 def _beside_training(args: TrainingArguments) -> str:

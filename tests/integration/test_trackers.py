@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import pytest
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
+from ctxkit.rundir import RunDirectory
 from ctxkit.spec import EvalReport, Measurement
 from ctxkit.train import run
-from ctxkit.train.trackers import log_reports
+from ctxkit.train.trackers import log_reports, one_wandb_run
 
 pytestmark = pytest.mark.torch
 
@@ -92,3 +95,38 @@ def test_names_and_a_tracker_that_fails(capsys: pytest.CaptureFixture[str], tmp_
     assert "Broken did not take the evals: no network" in capsys.readouterr().err
     log_reports(arguments, 7, ())
     assert len(LOGGED) == 1
+
+
+def test_tensorboard_goes_on_where_it_was(tmp_path: Path) -> None:
+    """One folder holds all attempts at a stage, each step once: what a killed attempt logged too much is taken out."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator").EventAccumulator
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("recorder", "tensorboard"))
+    sets = ("evals=[]", "train.max_steps=6", "train.save_steps=2")
+    run(tmp_path / "recipe.yaml", tmp_path / "run", sets)
+    stage = tmp_path / "run/stages/tracked"
+    for path in (stage / "stage.json", stage / "finished"):
+        path.unlink()
+    for step in (4, 6):
+        shutil.rmtree(stage / f"checkpoints/checkpoint-{step}")
+    run(tmp_path / "recipe.yaml", tmp_path / "run", sets)
+    (folder,) = (stage / "checkpoints/runs").iterdir()
+    events = accumulator(str(folder))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
+    assert len(list(folder.glob("events*"))) == 2
+
+
+def test_every_attempt_is_one_run_of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The id is the directory's; one that somebody chose is left, and without wandb nothing is set."""
+    monkeypatch.delenv("WANDB_RUN_ID", raising=False)
+    directory = RunDirectory(tmp_path)
+    seen = []
+    for _ in range(2):
+        with one_wandb_run(directory, ["wandb"]):
+            seen.append((os.environ["WANDB_RUN_ID"], os.environ["WANDB_RESUME"]))
+    assert seen == [(directory.status()["wandb_run_id"], "allow")] * 2
+    with one_wandb_run(directory, ["tensorboard"]):
+        assert "WANDB_RUN_ID" not in os.environ
+    monkeypatch.setenv("WANDB_RUN_ID", "mine")
+    with one_wandb_run(directory, ["wandb"]):
+        assert os.environ["WANDB_RUN_ID"] == "mine"
