@@ -38,7 +38,17 @@ def imported(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "line",
-    ["--help", "--version", "run --help", f"validate {TINY}", f"plan {TINY}", "schema", "plugins", "doctor --json"],
+    [
+        "--help",
+        "--version",
+        "run --help",
+        f"validate {TINY}",
+        f"plan {TINY}",
+        f"plan {TINY} --gpu t4",
+        "schema",
+        "plugins",
+        "doctor --json",
+    ],
 )
 def test_light_command(line: str) -> None:
     """A command that trains nothing imports nothing of the training stack."""
