@@ -1,4 +1,4 @@
-"""Write `components.md`, the JSON schemas and the plans in `recipes/README.md`; `--check` only names stale ones."""
+"""Write the generated pages, the JSON schemas and the plans in `recipes/README.md`; `--check` only names stale ones."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ConfigDict, TypeAdapter
 
 from ctxkit.checks import OWNED, load
+from ctxkit.compatibility import RULES
 from ctxkit.host import GROUP, Host
 from ctxkit.plan import plan
 from ctxkit.recipe import (
@@ -19,6 +20,7 @@ from ctxkit.recipe import (
     Head,
     LaunchSection,
     ModelSection,
+    ParallelismSection,
     Section,
     Stage,
     TokenizerSection,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parent
 COMPONENTS = DOCS / "components.md"
+COMPATIBILITY = DOCS / "compatibility.md"
 SCHEMA = DOCS / "recipe.schema.json"
 EVALS = DOCS / "evals.schema.json"
 RECIPES = DOCS.parent / "recipes"
@@ -45,6 +48,7 @@ SECTIONS: dict[str, type[Section]] = {
     "`tokenizer`": TokenizerSection,
     "`tokenizer.train`": TokenizerTraining,
     "`launch`": LaunchSection,
+    "`launch.parallelism_config`": ParallelismSection,
     "A stage": Stage,
     "`data`": DataSection,
 }
@@ -86,6 +90,7 @@ def pages() -> dict[Path, str]:
     schema = json.dumps(recipe_schema(registry), indent=1) + "\n"
     return {
         COMPONENTS: components_page(registry),
+        COMPATIBILITY: compatibility_page(),
         SCHEMA: schema,
         EVALS: json.dumps(evals_schema(), indent=1) + "\n",
         PLANS: recipes_page(host, registry),
@@ -117,6 +122,28 @@ def recipes_page(host: Host, registry: Registry) -> str:
     before, _, rest = PLANS.read_text(encoding="utf-8").partition(BORDERS[0])
     after = rest.partition(BORDERS[1])[2]
     return f"{before}{BORDERS[0]}\n\n" + "\n".join(rows) + f"\n\n{BORDERS[1]}{after}"
+
+
+def compatibility_page() -> str:
+    """Return the table of what cannot be combined."""
+    notice = NOTICE.replace("the options classes", "ctxkit/compatibility.py")
+    about = (
+        "`validate`, `plan` and `run` refuse these before anything is loaded, with the line of the recipe; what only "
+        "the model's config says, such as its heads, at the latest when the model is loaded. *Found by* is `ran`, "
+        "where the library itself showed it on CPU processes, or `read`, with file and function of its source."
+    )
+    parts = [notice, "# What cannot be combined", about, _rules(note=False)]
+    parts += ["## What works otherwise than one may think", "Only said, as a note.", _rules(note=True)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _rules(*, note: bool) -> str:
+    rows = ["| combination | why | way out | found by |", "|---|---|---|---|"]
+    for rule in RULES:
+        if rule.note is note:
+            cells = (rule.what, rule.reason, rule.hint, rule.found)
+            rows.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(rows)
 
 
 def components_page(registry: Registry) -> str:
