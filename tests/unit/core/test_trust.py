@@ -354,7 +354,7 @@ def test_unpinned_downloads(tmp_path: Path, host: Host, registry: Registry, caps
 
 
 def test_folder_of_a_hub_name_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    """transformers takes the folder; the person hears so, and can say that it is meant."""
+    """The folder is taken, as transformers does; the person hears so, and can say that it is meant."""
     monkeypatch.chdir(tmp_path)
     file = written(tmp_path)
     main(["validate", str(file)])
