@@ -197,7 +197,8 @@ def report(run: str, plugin_files: tuple[str, ...], *, watch: bool) -> None:
         _tell(host, "ctxkit_report", run_dir=directory.path)
         return
     _say(f"keeping the report of {directory.path} up to date; Ctrl-C ends this, not the run")
-    for running in watching.versions(directory):
+    said = "no process here is running it: it was killed, or runs on another machine; to go on, type its command again"
+    for running in watching.versions(directory, killed=lambda: _say(said)):
         texts = [text for _, text in host.ask("ctxkit_report", run_dir=directory.path) if text]
         if not running:
             click.echo("\n".join(texts))
@@ -497,7 +498,8 @@ def explain(error: BaseException) -> ExitCode:
         # What another process than the first finds alone, nobody else would say.
         alone = "" if rank() == 0 or isinstance(error, RecipeError | StoppedError) else f"process {rank()}: "
         if rank() == 0 or alone:
-            click.echo(_styled("error: ", "red") + alone + str(error), err=True)
+            with suppress(OSError):  # a terminal that was closed must not change the exit code
+                click.echo(_styled("error: ", "red") + alone + str(error), err=True)
         else:
             # A launcher ends all processes with the first one that fails: it must not be one that says nothing.
             time.sleep(PATIENCE_SECONDS)

@@ -6,6 +6,7 @@ import json
 import resource
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from ctxkit.launch import world_size
 from ctxkit.train import checkpoints
 from ctxkit.train.progress import Bar
 from ctxkit.train.signals import StopSignal
+
+RATE_STEPS = 20
+"""Over which the tokens of a second are shown."""
 
 
 class Metrics(TrainerCallback):
@@ -67,19 +71,22 @@ class Metrics(TrainerCallback):
 
 
 class Progress(TrainerCallback):
-    """Show the stage, its steps and the last loss."""
+    """Show the stage, its steps, the last loss, and the tokens of a second."""
 
     def __init__(self, description: str) -> None:
         """Name what is shown, such as `stage 2/4 base`."""
         self._description = description
         self._bar: Bar | None = None
-        self._note = ""
+        self._loss = ""
+        self._tokens: deque[tuple[float, float]] = deque(maxlen=RATE_STEPS)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start the bar where training starts or continues."""
         self._bar = Bar(self._description, state.max_steps, state.global_step)
+        self._tokens.clear()
+        self._tokens.append((time.monotonic(), float(state.num_input_tokens_seen)))
 
     def on_log(
         self,
@@ -91,12 +98,18 @@ class Progress(TrainerCallback):
     ) -> None:
         """Remember the last loss."""
         if logs and "loss" in logs:
-            self._note = f"loss {float(logs['loss']):.3f}"
+            self._loss = f"loss {float(logs['loss']):.3f}"
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Advance by one step."""
+        self._tokens.append((time.monotonic(), float(state.num_input_tokens_seen)))
         if self._bar:
-            self._bar.advance(self._note)
+            self._bar.advance(", ".join(filter(None, [self._loss, self._rate()])))
+
+    def _rate(self) -> str:
+        """Return the tokens of a second over the newest steps, of all processes together."""
+        (began, before), (now, after) = self._tokens[0], self._tokens[-1]
+        return f"{(after - before) / (now - began):,.0f} tokens/s" if after > before and now > began else ""
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

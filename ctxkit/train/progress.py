@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Self, TypeVar
 
 from tqdm import tqdm
@@ -14,6 +15,7 @@ from ctxkit.launch import rank
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10
+MINUTE = 60
 
 
 def interactive() -> bool:
@@ -22,9 +24,18 @@ def interactive() -> bool:
 
 
 def say(text: str) -> None:
-    """Print one line to stderr from the first process."""
+    """Print one line to stderr from the first process; a terminal that was closed costs the line and nothing else."""
     if rank() == 0:
-        tqdm.write(text, file=sys.stderr)
+        with suppress(OSError):
+            tqdm.write(text, file=sys.stderr)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person says it: `40 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 2 * MINUTE:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / MINUTE), MINUTE)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
@@ -41,7 +52,8 @@ class Bar:
     def __init__(self, description: str, total: int, done: int = 0) -> None:
         """Start at `done` of `total` steps."""
         self._description, self._total, self._done = description, total, done
-        self._said = time.monotonic()
+        self._begun, self._began = done, time.monotonic()
+        self._said = self._began
         hidden = rank() != 0 or not interactive()
         self._bar = tqdm(
             total=total or None, initial=done, desc=description, file=sys.stderr, disable=hidden, leave=False
@@ -53,15 +65,26 @@ class Bar:
 
     def __exit__(self, *_: object) -> None:
         """Take the bar away."""
-        self._bar.close()
+        with suppress(OSError):
+            self._bar.close()
 
     def advance(self, note: str = "") -> None:
         """Count one step, with a note such as the loss."""
         self._done += 1
-        if note:
-            self._bar.set_postfix_str(note, refresh=False)
-        self._bar.update()
+        with suppress(OSError):
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update()
         if self._bar.disable and time.monotonic() - self._said > SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()
             of = f"/{self._total}" if self._total else ""
-            say(f"{self._description}: {self._done}{of} {note}".rstrip())
+            said = ", ".join(filter(None, [note, self._left()]))
+            say(f"{self._description}: {self._done}{of} {said}".rstrip())
+
+    def _left(self) -> str:
+        """Return how long the rest will take if it goes on as since the start; a bar shows that by itself."""
+        left = self._total - self._done
+        if left <= 0:
+            return ""
+        each = (time.monotonic() - self._began) / (self._done - self._begun)
+        return f"{duration(left * each)} left"
