@@ -51,13 +51,15 @@ class Attention:
     @property
     def _operands(self) -> float:
         """Bytes of the rotated queries and keys and of the values; eager attention and a mask repeat the heads."""
-        repeated = self.sizes.setup.attention == "eager" or self._masked
+        repeated = self.sizes.setup.attention == "eager" or self.sizes.masked
+        # The copies of a single head are a view.
+        repeated = repeated and self.sizes.shape.kv_heads > 1
         return self.sizes.query + 2 * (self.sizes.query if repeated else self.sizes.kv)
 
     @property
-    def _masked(self) -> bool:
-        """Whether the kernel is given a mask of the row's length squared."""
-        return self.sizes.setup.dense_mask and self.sizes.setup.attention == "sdpa"
+    def _fused(self) -> float:
+        """Bytes that a single projection of all three costs: its values keep it whole, and the output is copied."""
+        return 2 * self.sizes.query + self.sizes.kv if len(self.projections) == 1 else 0.0
 
     @property
     def _scores(self) -> float:
@@ -70,7 +72,7 @@ class Attention:
         setup, sizes = self.sizes.setup, self.sizes
         if setup.attention == "eager":
             return self._scores * (4 + setup.compute_bytes)
-        bias = sizes.tokens * sizes.row * setup.compute_bytes if self._masked else 0.0
+        bias = sizes.tokens * sizes.row * setup.compute_bytes if self.sizes.masked else 0.0
         return sizes.tokens * sizes.shape.heads * 4 + bias
 
     @property
@@ -78,7 +80,7 @@ class Attention:
         """Bytes that the forward keeps."""
         linears = sum(one.kept for one in self.projections) + self.output.kept
         norms = sum(norm.kept + (norm.stream if norm.keeps_input else 0.0) for norm in self._norms)
-        return self._input + linears + norms + self._operands + self.sizes.query + self._kernel
+        return self._input + linears + norms + self._operands + self._fused + self.sizes.query + self._kernel
 
     def forward(self, tape: Tape) -> None:
         """Make the output; leave it and what is kept."""
@@ -108,7 +110,7 @@ class Attention:
         tape.take(self._operands - sizes.query - 2 * sizes.kv)
         scores = 2 * self._scores * sizes.setup.compute_bytes if sizes.setup.attention == "eager" else 0.0
         tape.take(scores)
-        tape.take(self._kernel + sizes.query)
+        tape.take(self._kernel + sizes.query + self._fused)
         tape.give(scores)
         if sizes.converted:
             tape.give((sizes.query + sizes.kv) * sizes.residual_bytes / sizes.setup.compute_bytes)
@@ -137,7 +139,7 @@ class Attention:
         tape.take(sizes.query + 2 * sizes.kv + repeated)
         tape.take(self._workspace)
         tape.give(self._workspace, repeated, sizes.query)
-        tape.give(self._operands, sizes.query, self._kernel)
+        tape.give(self._operands, sizes.query, self._kernel, self._fused)
 
     @property
     def _workspace(self) -> float:

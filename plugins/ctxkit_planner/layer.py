@@ -28,10 +28,15 @@ class Layer:
 
     sizes: Sizes
 
-    @cached_property
-    def _norms(self) -> int:
-        """Norms of one half: one, or two where what is added to the stream has one as well."""
-        return max(len(self.sizes.shape.family.layer_norms) // 2, 1)
+    @property
+    def _before(self) -> bool:
+        """Whether a norm stands before each half."""
+        return self.sizes.shape.family.layer_norms[:1] != ("post_attention_layernorm",)
+
+    @property
+    def _after(self) -> bool:
+        """Whether a norm stands behind each half, before its output is added to the stream."""
+        return "post_feedforward_layernorm" in self.sizes.shape.family.layer_norms
 
     @cached_property
     def _norm(self) -> Norm:
@@ -60,36 +65,55 @@ class Layer:
     @property
     def kept(self) -> float:
         """Bytes that the forward keeps where the layer is not checkpointed, beside its input."""
-        norms = 2 * self._norms * self._norm.kept
+        norms = 2 * (self._before + self._after) * self._norm.kept
         return norms + self._middle + self.attention.kept + self.feed_forward.kept
 
     def forward(self, tape: Tape, *, stops: bool = False) -> None:
         """Walk through the forward, which `stops` early where a checkpointed layer runs again; leave what is kept."""
         self._normalize(tape)
         self.attention.forward(tape)
+        self._normalize_output(tape)
         tape.take(self.sizes.wide)
         tape.give(self.sizes.hidden)
         self._normalize(tape)
-        self.feed_forward.forward(tape, stops=stops)
-        tape.give(self.sizes.wide - self._middle, 0.0 if stops else self.sizes.hidden)
+        self.feed_forward.forward(tape, stops=stops and not self._after)
+        if not stops or self._after:
+            self._normalize_output(tape)
+            tape.give(self.sizes.hidden)
+        tape.give(self.sizes.wide - self._middle)
 
     def backward(self, tape: Tape) -> None:
         """Walk through the backward, with the gradient of the stream live before and after; free what was kept."""
-        self.feed_forward.backward(tape)
-        self._join(tape)
-        tape.give(self._middle)
-        self.attention.backward(tape)
-        self._join(tape)
+        for half in (self.feed_forward, self.attention):
+            of_output = self._of_output(tape)
+            half.backward(tape)
+            tape.give(of_output)
+            self._join(tape)
+            if half is self.feed_forward:
+                tape.give(self._middle)
 
     def _normalize(self, tape: Tape) -> None:
-        for _ in range(self._norms - 1):
+        if self._before:
+            self._norm.forward(tape)
+        else:
+            tape.take(self.sizes.wide)
+
+    def _normalize_output(self, tape: Tape) -> None:
+        if self._after:
             self._norm.forward(tape)
             tape.give(self.sizes.wide)
-        self._norm.forward(tape)
+
+    def _of_output(self, tape: Tape) -> float:
+        """Find the gradient of a half's output, which is the stream's own unless a norm stands between."""
+        if not self._after:
+            return 0.0
+        size = tape.take(self.sizes.wide)
+        self._norm.backward(tape)
+        return size
 
     def _join(self, tape: Tape) -> None:
-        """Turn the gradient behind a half's norms into that of the stream, and add it to the one that is there."""
-        for _ in range(self._norms):
+        """Turn the gradient behind a half's norm into that of the stream, and add it to the one that is there."""
+        if self._before:
             self._norm.backward(tape)
         extra = 0.0 if self.sizes.backend.sums_in_place else tape.take(self.sizes.wide)
         tape.give(self.sizes.wide, extra)

@@ -92,6 +92,13 @@ class Sizes:
         return self.tokens * (width if sparse else shape.intermediate_size) * self.setup.compute_bytes
 
     @property
+    def masked(self) -> bool:
+        """Whether sdpa is given a mask of the row's length squared: as the setup says, and for a sliding window."""
+        setup, shape = self.setup, self.shape
+        slides = 0 < shape.window < self.row
+        return setup.attention == "sdpa" and (setup.dense_mask or slides)
+
+    @property
     def converted(self) -> bool:
         """Whether a norm's output has to be cast for a matrix product: a float32 stream under autocast."""
         return self.residual_bytes > self.setup.compute_bytes

@@ -154,7 +154,7 @@ class Step:
         """Bytes of the batch itself, of cosine and sine, and of a mask of the row's length squared."""
         sizes, setup = self.sizes, self.sizes.setup
         rotation = 2 * sizes.tokens * sizes.shape.head_dim * sizes.residual_bytes
-        mask = 1 if setup.dense_mask and setup.attention == "sdpa" else 0
+        mask = 1 if sizes.masked else 0
         mask = setup.compute_bytes if setup.attention == "eager" else mask
         return sizes.tokens * TOKEN + rotation + sizes.tokens * sizes.row * mask
 
