@@ -15,6 +15,7 @@ from ctxkit.checks import OWNED, load
 from ctxkit.compatibility import RULES
 from ctxkit.host import GROUP, Host
 from ctxkit.plan import plan
+from ctxkit.plan_request import plan_request
 from ctxkit.recipe import (
     DataSection,
     Head,
@@ -28,10 +29,12 @@ from ctxkit.recipe import (
 )
 from ctxkit.registry import Registry, collect
 from ctxkit.schema import recipe_schema
-from ctxkit.spec import SLOTS, EvalReport, Measurement, Sample
+from ctxkit.spec import SLOTS, EvalReport, Hardware, Measurement, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ctxkit.reading import Located
 
 DOCS = Path(__file__).parent
 COMPONENTS = DOCS / "components.md"
@@ -42,6 +45,13 @@ RECIPES = DOCS.parent / "recipes"
 PLANS = RECIPES / "README.md"
 PLANNED = ("name", "from", "rope", "window", "chunk_length", "tokens_per_step", "steps", "tokens")
 BORDERS = ("<!-- plans: written by docs/generate.py -->", "<!-- end of plans -->")
+WRITTEN_FOR = {"80 GB": "h100-80gb", "24 GB": "rtx-4090", "16 GB": "t4"}
+"""The GPU that stands for the memory that a recipe is written for."""
+ON_GPUS = (
+    "What `ctxkit plan --gpu` says of each that is written for GPUs, by calculation: the peak of one GPU, the longest "
+    "rows that fit with everything else as it is, in tokens, and hours times GPUs at the rate that "
+    "[plan.md](../docs/plan.md) assumes. Where epochs decide on the steps, the hours follow from the data."
+)
 SECTIONS: dict[str, type[Section]] = {
     "Top of a recipe": Head,
     "`model`": ModelSection,
@@ -114,14 +124,40 @@ def evals_schema() -> dict[str, Any]:
 
 def recipes_page(host: Host, registry: Registry) -> str:
     """Return the page of the recipes, the plan of each written between the borders."""
+    page = PLANS.read_text(encoding="utf-8")
+    recipes = {file.stem: load(file, registry, host) for file in sorted(RECIPES.glob("*.yaml"))}
     rows = ["| recipe | stage | from | rope | window | chunk | tokens/step | steps | tokens |", "|---" * 9 + "|"]
-    for file in sorted(RECIPES.glob("*.yaml")):
-        for stage in plan(load(file, registry, host))["stages"]:
+    for name, located in recipes.items():
+        for stage in plan(located)["stages"]:
             cells = [f"{stage[key]:,}" if isinstance(stage[key], int) else stage[key] or "-" for key in PLANNED]
-            rows.append(f"| {' | '.join([file.stem, *cells])} |")
-    before, _, rest = PLANS.read_text(encoding="utf-8").partition(BORDERS[0])
+            rows.append(f"| {' | '.join([name, *cells])} |")
+    needs = ["", ON_GPUS, "", "| recipe | stage | GPUs | GiB of each | largest window | GPU hours |", "|---" * 6 + "|"]
+    for name, located in recipes.items():
+        gpu = written_for(name, page)
+        needs += needs_on(name, located, host, gpu) if gpu else []
+    before, _, rest = page.partition(BORDERS[0])
     after = rest.partition(BORDERS[1])[2]
-    return f"{before}{BORDERS[0]}\n\n" + "\n".join(rows) + f"\n\n{BORDERS[1]}{after}"
+    return f"{before}{BORDERS[0]}\n\n" + "\n".join([*rows, *needs]) + f"\n\n{BORDERS[1]}{after}"
+
+
+def written_for(name: str, page: str) -> str | None:
+    """Return the GPU that the table of the recipes says one is written for, as `--gpu` takes it; None for a CPU."""
+    row = next(line for line in page.splitlines() if line.startswith(f"| [{name}.yaml]"))
+    said = row.split("|")[5].strip()
+    return next((gpu for memory, gpu in WRITTEN_FOR.items() if said.endswith(memory)), None)
+
+
+def needs_on(name: str, located: Located, host: Host, gpu: str) -> list[str]:
+    """Return what each stage of a recipe needs on a GPU, a row each; nothing is fetched."""
+    values = host.first("ctxkit_plan", request=plan_request(located, "plan", Hardware(gpu=gpu))).values
+    usable = values["usable_bytes"] / 2**30
+    rows = []
+    for stage in (stage for stage in values["stages"] if stage["steps"] != 0):
+        hours = "-" if stage["seconds"] is None else f"{stage['seconds'] / 3600 * values['gpus']:,.0f}"
+        memory = f"{stage['peak_bytes'] / 2**30:.0f} of {usable:.0f}"
+        cells = (name, stage["name"], f"{values['gpus']} {gpu}", memory, f"{stage['largest_window']:,}", hours)
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
 
 
 def compatibility_page() -> str:

@@ -42,7 +42,7 @@ def one_row(plan: StagePlan) -> Changed | None:
     if setup.rows == 1:
         return None
     times = setup.rows * setup.accumulation
-    less = replace(setup, rows=1, accumulation=times, dense_mask=setup.dense_mask and plan.stage.document_mask)
+    less = replace(setup, rows=1, accumulation=times)
     train = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": times}
     return _changed(plan, less, "one row at a time", {"train": train})
 

@@ -59,7 +59,7 @@ _AMPERE, _HOPPER, _ADA, _OTHER = (0.47, 0.58), (0.36, 0.36), (0.45, 0.45), (0.30
 GPUS = {
     gpu.name: gpu
     for gpu in (
-        _gpu("t4", 15360, 65, (320, 15.75, 15.75), (0.35, 0.15)),  # its 16-bit type is float16
+        _gpu("t4", 15360, 65, (320, 15.75, 15.75), (0.35, 0.15)),
         _gpu("a10g", 23028, 70, (600, 31.5, 31.5), _AMPERE),
         _gpu("a100-40gb", 40960, 312, (1555, 300, 31.5), _AMPERE),
         _gpu("a100-80gb", 81920, 312, (2039, 300, 31.5), _AMPERE),
@@ -81,6 +81,8 @@ GPUS = {
 """By the name that `--gpu` takes. Memory: as `nvidia-smi` or `rocm-smi` shows it. Arithmetic and rates: data sheets of
 NVIDIA and AMD, without sparsity; the GeForce figures are those of tensor cores that sum in float32."""
 
+WITHOUT_BFLOAT16 = ("t4",)
+"""Those whose 16-bit type is float16 alone; their arithmetic above is in that."""
 _ALIASES = {"a100": "a100-80gb", "h100": "h100-80gb", "h200": "h200-141gb", "h100-sxm": "h100-80gb"}
 
 

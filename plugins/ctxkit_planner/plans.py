@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit_planner import setups
 from ctxkit_planner.advice import advise
+from ctxkit_planner.gpus import WITHOUT_BFLOAT16
 from ctxkit_planner.machines import Machines
 from ctxkit_planner.published import published_config
 from ctxkit_planner.shape import shape_of
@@ -85,6 +86,8 @@ class Plan:
         notes = setups.unread(self.request.recipe)
         if self.machines.gpus != self.made_for:
             notes.append(_other_gpus(self))
+        if self.machines.gpu.name in WITHOUT_BFLOAT16 and any(_bfloat16(stage) for stage in self.trained):
+            notes.append(f"{self.machines.gpu.name} has no bfloat16: write `fp16: true` and `bf16: false` into train")
         uneven = [stage for stage in self.trained if self.machines.gpus % stage.setup.sequence_size]
         return notes + [
             f"stage {stage.stage.name} shares rows over {stage.setup.sequence_size} GPUs, of which "
@@ -141,6 +144,11 @@ def needed_config(request: PlanRequest) -> tuple[Mapping[str, Any], str]:
         )
         raise CtxkitError(message, hint, exit_code=ExitCode.RECIPE)
     return config, source
+
+
+def _bfloat16(stage: StagePlan) -> bool:
+    settings = stage.stage.settings
+    return settings.get("bf16") is not False and not settings.get("fp16")
 
 
 def _other_gpus(plan: Plan) -> str:

@@ -36,13 +36,12 @@ def setup_of(recipe: Mapping[str, Any], stage: PlannedStage, config: Mapping[str
     sequence, size = _sequence(settings)
     layout = _layout(settings, gpus)
     compute = 4 if _full_precision(settings, model) else 2
-    rows = _number(settings, "per_device_train_batch_size", 8)
     attention = _attention(model)
     return Setup(
         weights=_weights(model, config),
         compute_bytes=compute,
         adapter=_adapter(stage.adapter),
-        rows=rows,
+        rows=_number(settings, "per_device_train_batch_size", 8),
         accumulation=_number(settings, "gradient_accumulation_steps", 1),
         checkpointing=_checkpointing(settings),
         every_n_layers=_kwargs(settings).get("every_n_layers") or 1,
@@ -50,7 +49,7 @@ def setup_of(recipe: Mapping[str, Any], stage: PlannedStage, config: Mapping[str
         loss="chunked",
         liger_layers=bool(settings.get("use_liger_kernel")),
         attention=attention,
-        dense_mask=attention == "sdpa" and sequence == "none" and (stage.document_mask or rows > 1),
+        dense_mask=attention == "sdpa" and sequence == "none" and stage.document_mask,
         optimizer=str(settings.get("optim") or DEFAULT_OPTIMIZER),
         sharding=layout.sharding,
         shards=layout.shards,

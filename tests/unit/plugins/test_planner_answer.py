@@ -265,7 +265,7 @@ def test_a_model_that_is_not_known(load: Load, host: Host) -> None:
         ({"train": {"activation_offloading": True}}, {"activation_offload": True}),
         ({"train": {"optim": "adamw_8bit"}}, {"optimizer": "adamw_8bit"}),
         ({"train": {"use_liger_kernel": True}}, {"liger_layers": True}),
-        ({"train": {"per_device_train_batch_size": 2}}, {"rows": 2, "dense_mask": True}),
+        ({"train": {"per_device_train_batch_size": 2}}, {"rows": 2, "dense_mask": False}),
         ({"data": {"packing": {}}}, {"dense_mask": True}),
         ({"data": {"packing": {}}, "model": {"attn_implementation": "flash_attention_2"}},
          {"dense_mask": False, "attention": "flash"}),
@@ -316,6 +316,14 @@ def test_what_is_not_read_is_said(load: Load, host: Host) -> None:
     """A file of accelerate may spread the weights, which the plan does not see."""
     located = load(yaml.safe_dump(merged(yaml.safe_load(BASE), {"launch": {"config_file": "acc.yaml"}})))
     assert "launch.config_file (acc.yaml) is not read" in " ".join(asked(located, host).text.split())
+
+
+def test_a_gpu_without_bfloat16(load: Load, host: Host) -> None:
+    """T4 computes in float16; TRL would turn bf16 on."""
+    for train, noted in (({}, True), ({"bf16": False, "fp16": True}, False), ({"bf16": False}, False)):
+        located = load(yaml.safe_dump(merged(yaml.safe_load(BASE), {"train": train})))
+        notes = asked(located, host, Hardware(gpu="t4")).values["notes"]
+        assert any("has no bfloat16" in note for note in notes) is noted
 
 
 @pytest.mark.parametrize(
