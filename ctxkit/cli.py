@@ -163,6 +163,7 @@ def run(
     Mistakes first:    ctxkit run RECIPE --rehearse
     """  # noqa: D301 - click looks for the character
     from ctxkit import commands
+    from ctxkit.resuming import Resume
 
     if rehearse and going_on != {"resume": "auto", "on_change": None, "allow_drift": False, "quick": False}:
         raise click.UsageError("--rehearse starts anew each time: there is nothing to say about going on")

@@ -150,7 +150,7 @@ def changes(old: Mapping[str, Any], new: Fingerprint) -> list[Change]:
     A key that one of them lacks has its default there: that of the recipe's own models, or of SFTConfig.
     """
     before, now = _by_stage(filled(old, new.model)), _by_stage(plain(new.recipe))
-    found = (Change(path, *values, _kind(path, now)) for path, *values in _differing(before, now, ()))
+    found = (Change(path, was, is_now, _kind(path, now)) for path, was, is_now in _differing(before, now, ()))
     return [change for change in found if change.kind is not Kind.FREE and not _default(change)]
 
 

@@ -10,7 +10,7 @@ from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit.rundir import RunDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 INTERVAL_SECONDS = 5.0
 """How often a watched run is looked at."""
@@ -33,12 +33,15 @@ def existing(path: str) -> RunDirectory:
     return directory
 
 
-def versions(directory: RunDirectory, wait: float = INTERVAL_SECONDS) -> Iterator[bool]:
+def versions(
+    directory: RunDirectory, wait: float = INTERVAL_SECONDS, killed: Callable[[], None] = lambda: None
+) -> Iterator[bool]:
     """Yield each time when a run has written something, the first time at once: whether it is still running.
 
-    Ends when the run has ended; one that was killed says no more, and this waits for it.
+    Ends when the run has ended. One that was killed says no more: this waits for it to go on, and calls `killed`.
     """
     seen: Written | None = None
+    dead = False
     while True:
         found, running = written(directory), directory.status().get("status") == "running"
         if found != seen:
@@ -46,6 +49,9 @@ def versions(directory: RunDirectory, wait: float = INTERVAL_SECONDS) -> Iterato
             yield running
         if not running:
             return
+        before, dead = dead, directory.killed
+        if dead and not before:
+            killed()
         time.sleep(wait)
 
 

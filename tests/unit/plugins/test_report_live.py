@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,28 @@ def test_a_run_is_looked_at_again_when_it_has_written(tmp_path: Path, monkeypatc
     monkeypatch.setattr("time.sleep", tick)
     assert list(watching.versions(RunDirectory(tmp_path))) == [True, True, False]
     assert len(ticks) == 4
+
+
+def test_a_run_that_was_killed_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as nobody holds its lock; and again when another attempt at it is killed too."""
+    put_run(tmp_path, status="running")
+    said: list[int] = []
+    held = ExitStack()
+    held.enter_context(RunDirectory(tmp_path).locked())
+
+    def tick(_seconds: float) -> None:
+        ticks.append(len(said))
+        if len(ticks) in (2, 6):
+            held.close()
+        if len(ticks) == 4:
+            held.enter_context(RunDirectory(tmp_path).locked())
+        if len(ticks) == 8:
+            put_run(tmp_path, status="failed")
+
+    ticks: list[int] = []
+    monkeypatch.setattr("ctxkit.watching.time.sleep", tick)
+    list(watching.versions(RunDirectory(tmp_path), killed=lambda: said.append(1)))
+    assert ticks == [0, 0, 1, 1, 1, 1, 2, 2]
 
 
 def test_watching_ends_with_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
