@@ -299,6 +299,9 @@ class Stage(Section):
     """What is measured when it is finished."""
     callbacks: tuple[CallbackSlot, ...] = ()
     """What else happens while it trains."""
+    try_longest: bool = False
+    """Take the longest batch forward and backward before the first step, and no step with it, so that what does not fit
+    is known at once; not with DeepSpeed."""
     explodes_at: float | None = Field(default=1.5, gt=1)
     """End training where the loss, in the mean of 20 steps, is above so many times what guessing costs, ln(vocabulary),
     or what the stage began with, whichever is higher; null never does."""

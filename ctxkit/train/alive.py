@@ -83,7 +83,7 @@ class Alive(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Nothing is watched any more."""
-        self._pulse.training = False
+        self._pulse.training, self._pulse.rows = False, None
         self._pulse.at("after training")
 
 

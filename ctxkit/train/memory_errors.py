@@ -78,7 +78,7 @@ def short_memory_said(asked: Asked) -> Iterator[None]:
 
 
 def _message(pulse: Pulse, error: Exception) -> str:
-    rows = f", {pulse.rows[0]} x {pulse.rows[1]:,} tokens" if pulse.rows and pulse.training else ""
+    rows = f", {pulse.rows[0]} x {pulse.rows[1]:,} tokens" if pulse.rows else ""
     process = f", process {pulse.rank} on {socket.gethostname()}" if launch.world_size() > 1 else ""
     said = " ".join(str(error).split())[:LONGEST] or type(error).__name__
     return "\n  ".join([f"out of memory: {pulse.where()}{rows}{process}", said, *memory()])

@@ -36,6 +36,7 @@ from ctxkit.train.finite import FiniteGuard
 from ctxkit.train.fit import fit
 from ctxkit.train.head import with_head_bias
 from ctxkit.train.layout import own_layout
+from ctxkit.train.longest import TryLongest
 from ctxkit.train.model import fit_embeddings, refusal, request_model
 from ctxkit.train.padding import fit_batches
 from ctxkit.train.parallel import guarded
@@ -228,7 +229,6 @@ def _train(run: Run, stage: Stage, context: Context, ready: Ready | None) -> Non
     if goes_on.accumulation != args.gradient_accumulation_steps:
         args = sft_config(run.located, stage, output, goes_on.accumulation)
     served = schedule(stage, prepared.train, args, context) if stage.curriculum else None
-    run.pulse.at("loading the model")
     trainer = _trainer(run, stage, context, args, prepared, served)
     fit_batches(trainer, stage)
     trained = count_parameters(trainer.model)
@@ -271,6 +271,7 @@ def _trainer(
     run: Run, stage: Stage, context: Context, args: SFTConfig, prepared: Prepared, served: Schedule | None
 ) -> SFTTrainer:
     """Return the trainer around the stage's model, its rotary frequencies checked."""
+    run.pulse.at("loading the model")
     rope = run.rope(stage, context)
     torch.manual_seed(args.seed)
     model = _starting_model(run, stage, rope)
@@ -289,8 +290,8 @@ def _trainer(
         raise CtxkitError(message, "see `train` in the recipe", exit_code=ExitCode.RECIPE) from error
     quiet(trainer)
     observe(trainer, run.pulse)
-    for guard in (each for each in made if isinstance(each, FiniteGuard)):
-        guard.watch(trainer, prepared)
+    for each in (each for each in made if isinstance(each, FiniteGuard | TryLongest)):
+        each.watch(trainer, prepared)
     guarded(trainer, run.located, stage)
     if served is not None:
         served.check(trainer.get_total_train_batch_size(args))
@@ -322,6 +323,7 @@ def _callbacks(run: Run, stage: Stage, context: Context, served: Schedule | None
     return (
         callbacks.Metrics(run.directory.metrics, stage.name),
         *_carried(run, stage),
+        *([TryLongest(run.pulse)] if stage.try_longest else []),
         *([phase_metrics.PhaseMetrics(run.directory.metrics, stage.name, served)] if served is not None else []),
         OwnIntervals(),
         callbacks.NothingLeft(),
