@@ -170,7 +170,7 @@ def run(
     if rehearse:
         commands.rehearse(recipe, run_dir, sets, plugin_files)
     else:
-        commands.run(recipe, run_dir, sets, plugin_files, commands.Resume(going_on.pop("resume"), **going_on))
+        commands.run(recipe, run_dir, sets, plugin_files, Resume(going_on.pop("resume"), **going_on))
 
 
 @cli.command()
