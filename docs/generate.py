@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
+import shlex
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +32,7 @@ from ctxkit.recipe import (
 )
 from ctxkit.registry import Registry, collect
 from ctxkit.schema import recipe_schema
-from ctxkit.spec import SLOTS, EvalReport, Hardware, Measurement, Sample
+from ctxkit.spec import SLOTS, EvalReport, Hardware, Measurement, PlanAnswer, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +46,8 @@ SCHEMA = DOCS / "recipe.schema.json"
 EVALS = DOCS / "evals.schema.json"
 RECIPES = DOCS.parent / "recipes"
 PLANS = RECIPES / "README.md"
+PLAN = DOCS / "plan.md"
+TRANSCRIPT = re.compile(r"(```console\n\$ ctxkit plan (\S+) (--gpu[^\n]*)\n).*?(```)", re.DOTALL)
 PLANNED = ("name", "from", "rope", "window", "chunk_length", "tokens_per_step", "steps", "tokens")
 BORDERS = ("<!-- plans: written by docs/generate.py -->", "<!-- end of plans -->")
 WRITTEN_FOR = {"80 GB": "h100-80gb", "24 GB": "rtx-4090", "16 GB": "t4"}
@@ -104,6 +109,7 @@ def pages() -> dict[Path, str]:
         SCHEMA: schema,
         EVALS: json.dumps(evals_schema(), indent=1) + "\n",
         PLANS: recipes_page(host, registry),
+        PLAN: plan_page(host, registry),
     }
 
 
@@ -140,6 +146,34 @@ def recipes_page(host: Host, registry: Registry) -> str:
     return f"{before}{BORDERS[0]}\n\n" + "\n".join([*rows, *needs]) + f"\n\n{BORDERS[1]}{after}"
 
 
+def plan_page(host: Host, registry: Registry) -> str:
+    """Return the page of the plan, each of its transcripts made anew."""
+
+    def answered(found: re.Match[str]) -> str:
+        located = load(DOCS.parent / found[2], registry, host)
+        return f"{found[1]}{planned_on(located, host, hardware(found[3])).text}\n{found[4]}"
+
+    return TRANSCRIPT.sub(answered, PLAN.read_text(encoding="utf-8"))
+
+
+def hardware(typed: str) -> Hardware:
+    """Return what a line says after `ctxkit plan RECIPE`."""
+    words = shlex.split(typed)
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    price, gpus = options.get("--price"), options.get("--gpus")
+    return Hardware(options["--gpu"], int(gpus) if gpus else None, price=float(price) if price else None)
+
+
+def planned_on(located: Located, host: Host, machines: Hardware) -> PlanAnswer:
+    """Return what the planner says as on a laptop that has never asked the hub: the same wherever it is made."""
+    request = plan_request(located, "plan", machines)
+    if located.recipe.model.name_or_path is not None:
+        why = "its licence must be accepted on the hub first"
+        request = replace(request, config=None, config_source=why)
+    answer: PlanAnswer = host.first("ctxkit_plan", request=request)
+    return answer
+
+
 def written_for(name: str, page: str) -> str | None:
     """Return the GPU that the table of the recipes says one is written for, as `--gpu` takes it; None for a CPU."""
     row = next(line for line in page.splitlines() if line.startswith(f"| [{name}.yaml]"))
@@ -149,7 +183,7 @@ def written_for(name: str, page: str) -> str | None:
 
 def needs_on(name: str, located: Located, host: Host, gpu: str) -> list[str]:
     """Return what each stage of a recipe needs on a GPU, a row each; nothing is fetched."""
-    values = host.first("ctxkit_plan", request=plan_request(located, "plan", Hardware(gpu=gpu))).values
+    values = planned_on(located, host, Hardware(gpu=gpu)).values
     usable = values["usable_bytes"] / 2**30
     rows = []
     for stage in (stage for stage in values["stages"] if stage["steps"] != 0):

@@ -49,7 +49,7 @@ def _head(plan: Plan) -> list[str]:
     lines = [f"{plan.request.recipe.get('name')} on {gpus}", ""]
     lines += paragraph("Does it fit?", _fit(plan))
     lines += paragraph("How long?", _time(plan))
-    lines += paragraph("What cost?", _cost(plan))
+    lines += paragraph("At what cost?", _cost(plan))
     return lines + paragraph("Change what?", _change(plan))
 
 
@@ -186,8 +186,8 @@ def _changes(plan: Plan) -> Iterator[str]:
             yield from ("", f"To make {name} fit, write into the recipe{place}:")
             yield from ("", *yaml_lines(found.cheapest.changed.write, 4), "")
             yield from paragraph("", f"{_listed(found.cheapest.changed.names)}{_paid(found.cheapest)}", 2)
-            yield from (_COLUMNS, _effect(found.cheapest, "all of it"))
-        yield from ("", f"Single changes of {name}:", "", _COLUMNS) if found.singles else ()
+            yield from (_COLUMNS.rstrip(), _effect(found.cheapest, "all of it"))
+        yield from ("", f"Single changes of {name}:", "", _COLUMNS.rstrip()) if found.singles else ()
         for one in found.singles[:LISTED]:
             yield from paragraph(_effect(one, ""), f"{_listed(one.changed.names)}{_paid(one)}", len(_COLUMNS))
             yield from yaml_lines(one.changed.write, len(_COLUMNS))

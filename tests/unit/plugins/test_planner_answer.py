@@ -74,7 +74,7 @@ def test_the_first_lines_answer_four_questions(registry: Registry, host: Host) -
     assert [line.split("  ")[0] for line in first if not line.startswith(" ")] == [
         "Does it fit?",
         "How long?",
-        "What cost?",
+        "At what cost?",
         "Change what?",
     ]
     values = answer.values
@@ -90,7 +90,7 @@ def test_every_recipe_has_a_plan(file: str, registry: Registry, host: Host) -> N
     """Each shipped recipe is planned, in 80 columns, and its figures agree with one another."""
     answer = asked(recipe(file, registry, host), host)
     values = json.loads(json.dumps(answer.values))
-    assert all(len(line) <= 80 for line in answer.text.splitlines())
+    assert all(len(line) <= 80 and line == line.rstrip() for line in answer.text.splitlines())
     for stage in (stage for stage in values["stages"] if stage["steps"] != 0):
         assert stage["peak_bytes"] == pytest.approx(sum(stage["memory_bytes"].values()))
         assert stage["fits"] == (stage["peak_bytes"] <= values["usable_bytes"])
