@@ -103,7 +103,7 @@ FREE = frozenset(
 """Keys of `train` that decide what is written, or where a tensor lies until it is needed, not what is trained."""
 FREE_OF_RUN = frozenset(("description", "sweep", "launch", "result"))
 """Sections of a recipe that no stage is trained by; on how many processes it is, each stage compares itself."""
-FREE_OF_STAGE = frozenset(("evals", "explodes_at", "try_longest"))
+FREE_OF_STAGE = frozenset(("evals", "explodes_at", "patches", "try_longest"))
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def components(recipe: Recipe) -> dict[str, str]:
     With that of the content of the adapter that it starts with, where that is a folder.
     """
     found = {}
-    stages = tuple(stage.model_copy(update={"evals": ()}) for stage in recipe.stages)
+    stages = tuple(stage.model_copy(update={"evals": (), "patches": ()}) for stage in recipe.stages)
     for options in used(recipe.model_copy(update={"stages": stages})):
         cls = type(options)
         slot, kind = cls.slot, kind_of(cls)

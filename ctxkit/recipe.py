@@ -16,6 +16,7 @@ from ctxkit.spec import (
     EvalSlot,
     FilterSlot,
     Options,
+    PatchSlot,
     RopeOptions,
     RopeSlot,
     SourceSlot,
@@ -302,6 +303,8 @@ class Stage(Section):
     try_longest: bool = False
     """Take the longest batch forward and backward before the first step, and no step with it, so that what does not fit
     is known at once; not with DeepSpeed."""
+    patches: tuple[PatchSlot, ...] = ()
+    """How the model computes while it trains, such as in tiles; what it computes stays the same."""
     explodes_at: float | None = Field(default=1.5, gt=1)
     """End training where the loss, in the mean of 20 steps, is above so many times what guessing costs, ln(vocabulary),
     or what the stage began with, whichever is higher; null never does."""

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import FrameType
 
-STOPS = {signal.SIGTERM: ExitCode.PREEMPTED, signal.SIGUSR1: ExitCode.PREEMPTED, signal.SIGINT: ExitCode.INTERRUPTED}
+STOPS = {
+    signal.SIGTERM: ExitCode.PREEMPTED,
+    signal.SIGUSR1: ExitCode.PREEMPTED,
+    signal.SIGHUP: ExitCode.PREEMPTED,
+    signal.SIGINT: ExitCode.INTERRUPTED,
+}
 """What ends a run in good order, and the exit code it then has."""
 MODULES = {
     "accelerate": ["-m", "accelerate.commands.accelerate_cli"],
@@ -32,7 +37,7 @@ def supervise(words: Sequence[str], processes: int, environment: Mapping[str, st
     """Run the line of a launcher to its end; return the exit code of the run, and what is to be said of it.
 
     A launcher answers 1 whatever its processes answered, and kills them 30 seconds after it was told to stop, which may
-    be in the middle of a checkpoint. So the first SIGTERM, SIGUSR1 or SIGINT goes to its processes and not to it; a
+    be in the middle of a checkpoint. So the first SIGTERM, SIGUSR1, SIGHUP or SIGINT goes to its processes and not to it; a
     second SIGINT goes to the launcher, which ends them all.
 
     Args:

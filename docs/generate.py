@@ -74,6 +74,7 @@ PLACES = {
     "rope": "`rope`",
     "curriculum": "`curriculum`",
     "callback": "`callbacks`",
+    "patch": "`patches`",
     "eval": "`evals`",
 }
 TYPES = {

@@ -21,11 +21,11 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from ctxkit.spec.curriculum import Curriculum
 from ctxkit.spec.data import Document
-from ctxkit.spec.roles import Callback, Chunker, Context, Eval, Filter, RopeScaler, TokenFilter
+from ctxkit.spec.roles import Callback, Chunker, Context, Eval, Filter, Patch, RopeScaler, TokenFilter
 from ctxkit.spec.search import RopeSearch, RopeSearchContext
 from ctxkit.spec.sizes import Tokens
 
-SLOTS = ("source", "filter", "chunker", "rope", "curriculum", "callback", "eval")
+SLOTS = ("source", "filter", "chunker", "rope", "curriculum", "callback", "eval", "patch")
 
 
 class Options(BaseModel):
@@ -308,6 +308,28 @@ class CallbackOptions(Component):
         raise NotImplementedError
 
 
+class PatchOptions(Component):
+    """Options of a patch: how the model computes what it computes anyway, such as with less memory.
+
+    It holds while a stage trains. It changes neither logits nor gradients beyond rounding, nor what is saved; so a run
+    that was interrupted goes on with other patches. `ctxkit.testing.check_patch` checks this.
+    """
+
+    slot: ClassVar[str] = "patch"
+
+    @property
+    def mlp_tile_tokens(self) -> int | None:
+        """The most tokens for which the inner activations of an MLP exist at a time; None leaves the MLPs alone."""
+        return None
+
+    def build(self, context: Context) -> Patch:
+        """Return a function that changes a model in place, after its weights are loaded and before its adapter is.
+
+        It raises a `CtxkitError` where it does not know the architecture.
+        """
+        raise NotImplementedError
+
+
 class EvalOptions(Component):
     """Options of an eval: what is measured on a finished stage."""
 
@@ -332,4 +354,5 @@ FilterSlot = Annotated[FilterOptions | TokenFilterOptions, Slot("filter")]
 RopeSlot = Annotated[RopeOptions, Slot("rope")]
 CurriculumSlot = Annotated[CurriculumOptions, Slot("curriculum")]
 CallbackSlot = Annotated[CallbackOptions, Slot("callback")]
+PatchSlot = Annotated[PatchOptions, Slot("patch")]
 EvalSlot = Annotated[EvalOptions, Slot("eval")]

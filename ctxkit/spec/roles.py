@@ -32,6 +32,10 @@ Callback: TypeAlias = Any
 """A `transformers.TrainerCallback`; not named here, so that the contract imports no training stack."""
 
 
+Patch: TypeAlias = "Callable[[PreTrainedModel], None]"
+"""Change how a model computes, not what: logits and gradients stay, and so do the names of its weights."""
+
+
 @dataclass(frozen=True)
 class RopeFrequencies:
     """The rotary frequencies that a scaler promises, by its published formula in double precision."""

@@ -23,7 +23,7 @@ from ctxkit.recipe import MODEL, Recipe, Stage, Weights
 from ctxkit.resuming import AUTO, Resume
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
-from ctxkit.spec import Context, EvalReport, ModelRequest, StageFinished, TrainerRequest
+from ctxkit.spec import Context, EvalReport, ModelRequest, Patch, StageFinished, TrainerRequest
 from ctxkit.train import callbacks, checkpoints, phase_metrics
 from ctxkit.train.adapter import adapted, in_full_precision, lora_config, save_config, with_adapter
 from ctxkit.train.alive import Alive, observe
@@ -274,7 +274,7 @@ def _trainer(
     run.pulse.at("loading the model")
     rope = run.rope(stage, context)
     torch.manual_seed(args.seed)
-    model = _starting_model(run, stage, rope)
+    model = _starting_model(run, stage, rope, [options.build(context) for options in stage.patches])
     _check_ids(prepared, model.config.get_text_config().vocab_size)
     if stage.adapter is not None and (args.bf16 or args.fp16):
         model = in_full_precision(model, run.earlier(stage))
@@ -298,10 +298,14 @@ def _trainer(
     return trainer
 
 
-def _starting_model(run: Run, stage: Stage, rope: ExtendedRope | None) -> PreTrainedModel:
+def _starting_model(
+    run: Run, stage: Stage, rope: ExtendedRope | None, patches: Sequence[Patch] = ()
+) -> PreTrainedModel:
     """Return the model that a stage starts from, with the adapter that it trains or all weights to be trained."""
     lora = lora_config(run.located, stage)
     model: Any = _put_together(run, stage, run.located.recipe.start(stage), rope)
+    for patch in patches:
+        patch(model)
     if lora is None:
         return cast("PreTrainedModel", model.requires_grad_(requires_grad=True))
     tie = "ensure_weight_tying" not in (stage.adapter or {})

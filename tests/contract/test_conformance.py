@@ -56,6 +56,7 @@ EXAMPLES: dict[tuple[str, str], dict[str, Any]] = {
     ("chunker", "paragraph"): {"kind": "paragraph", "length": 8, "min_length": 4, "code": "auto"},
     ("chunker", "pose"): {"kind": "pose", "length": 8, "target_length": 64, "parts": 3},
     ("chunker", "snippet_qa"): {"kind": "snippet_qa", "length": 4096, "train_on": "all", "snippet_length": 99},
+    ("patch", "tiled_mlp"): {"kind": "tiled_mlp", "tile": 2048},
     ("rope", "dynamic"): {"kind": "dynamic", "factor": 2},
     ("rope", "linear"): {"kind": "linear", "factor": 2},
     ("rope", "llama3"): {"kind": "llama3", "factor": 2, "high_freq_factor": 8},

@@ -196,7 +196,7 @@ counted = {"n": 0}
 def stop(number, frame):
     counted["n"] += 1
     (place / f"told-{rank}-{signal.Signals(number).name}-{counted['n']}").touch()
-for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
     signal.signal(number, stop)
 (place / f"ready-{rank}").write_text(str(os.getpid()))
 while not counted["n"]:
@@ -246,7 +246,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=str)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT], ids=str)
 def test_stop_reaches_the_processes_once(
     supervised: Callable[[], subprocess.Popen[bytes]], tmp_path: Path, number: signal.Signals
 ) -> None:
