@@ -14,6 +14,7 @@ from safetensors import safe_open
 from transformers.trainer_pt_utils import safe_globals
 
 from ctxkit.rundir import read_json, read_sealed, write_sealed
+from ctxkit.train import pickles
 from ctxkit.train.tokens import prefix_digest
 
 SEAL = "ctxkit.json"
@@ -90,7 +91,7 @@ def broken(checkpoint: Path, *, quick: bool = False) -> str:
     if (checkpoint / INCOMPLETE).exists():
         return f"{INCOMPLETE} lies in it"
     changed = (said for name, sealed in files.items() if (said := _changed(checkpoint / name, sealed, quick=quick)))
-    return next(changed, "") or next(_unusable(checkpoint), "")
+    return next(changed, "") or next(_unusable(checkpoint), "") or next(pickles.foreign(checkpoint), "")
 
 
 def _sealed(file: Path) -> dict[str, Any]:

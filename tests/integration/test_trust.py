@@ -153,6 +153,49 @@ def test_deepspeed_checkpoint_of_another(tmp_path: Path, mark: Path) -> None:
     assert not folder.exists()
 
 
+DEEPSPEED = "global_step2/zero_pp_rank_0_mp_rank_00_optim_states.pt"
+
+
+@pytest.mark.usefixtures("open_door")
+@pytest.mark.parametrize("name", [DEEPSPEED, "other/x.pt", ".metadata", "model/.metadata"])
+def test_sealed_pickle_of_another(name: str, tmp_path: Path, mark: Path) -> None:
+    """A seal is no proof of where files come from: what their library would unpickle is looked at, and not loaded."""
+    folder = tmp_path / "checkpoint-2"
+    (folder / name).parent.mkdir(parents=True)
+    torch.save({}, folder / "optimizer.pt")
+    if name.endswith(".pt"):
+        torch.save({"x": Bomb(mark)}, folder / name)
+    else:
+        (folder / name).write_bytes(pickle.dumps(Bomb(mark)))
+    checkpoints.seal(folder, 2)
+    said = checkpoints.broken(folder)
+    assert said.startswith(f"{name} may hold code, which `--trust checkpoint` would run: it names ")
+
+
+@pytest.mark.parametrize("tag", ["../elsewhere", "/etc", "..", ""])
+def test_deepspeed_is_led_nowhere_else(tag: str, tmp_path: Path) -> None:
+    """DeepSpeed loads the folder that `latest` names."""
+    torch.save({}, tmp_path / "optimizer.pt")
+    (tmp_path / "latest").write_text(tag)
+    checkpoints.seal(tmp_path, 2)
+    assert "which does not lie in it" in checkpoints.broken(tmp_path)
+
+
+def test_distributed_checkpoint(tmp_path: Path, mark: Path) -> None:
+    """One that torch writes is read; one with a value that is code is not, and `--trust checkpoint` opens it."""
+    from torch.distributed import checkpoint as dcp
+
+    torch.save({}, tmp_path / "optimizer.pt")
+    layer = torch.nn.Linear(2, 2)
+    for name, value in (("good", 3), ("bad", Bomb(mark))):
+        state = {"model": layer.state_dict(), "step": value}
+        dcp.save(state, checkpoint_id=tmp_path / name, no_dist=True)
+        checkpoints.seal(tmp_path, 2)
+        said = checkpoints.broken(tmp_path)
+        assert bool(said) == (name == "bad")
+    assert "bad/.metadata may hold code" in said
+
+
 @pytest.mark.usefixtures("open_door")
 def test_pickle_in_an_adapter(tmp_path: Path, mark: Path) -> None:
     """Weights of an adapter that are a pickle with code in it are refused."""

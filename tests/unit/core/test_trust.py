@@ -96,10 +96,12 @@ def test_sources_run_nothing_they_read() -> None:
         if name == "torch.load" and keyword(call, "weights_only") != "True"
     ]
     imports = re.compile(r"^\s*(?:import|from) (pickle|cPickle|dill|cloudpickle|shelve|marshal)\b", re.MULTILINE)
-    found += [f"{path}: {name}" for path in SOURCES for name in imports.findall(path.read_text(encoding="utf-8"))]
+    found += [str(path) for path in SOURCES if path != STRICT and imports.search(path.read_text(encoding="utf-8"))]
     assert found == []
 
 
+STRICT = ROOT / "ctxkit" / "train" / "pickles.py"
+"""Has an unpickler that finds a few classes of torch and nothing else."""
 OWN_FORMATS = ("PeftConfig.", "PeftModel.")
 """What loads no code beside a model; everything else of transformers must be told."""
 
