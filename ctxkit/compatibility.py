@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from ctxkit.layouts import CHECKPOINTING, ENGINES, GATHER, STAGES, Layout, layout
 from ctxkit.model_configs import find_config
 from ctxkit.recipe import ParallelismSection
-from ctxkit.settings import ACCUMULATION, effective, sft_settings
+from ctxkit.settings import sft_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,11 +47,6 @@ class Case:
     def settings(self) -> dict[str, Any]:
         """What its SFTConfig gets."""
         return {name: setting.value for name, setting in sft_settings(self.located, self.stage).items()}
-
-    @property
-    def accumulation(self) -> int:
-        """Batches of a step in each process, or in each group of them that shares rows."""
-        return int(effective(sft_settings(self.located, self.stage), ACCUMULATION))
 
     @property
     def launch(self) -> LaunchSection:
@@ -552,16 +547,6 @@ RULES: tuple[Rule, ...] = (
         "DeepSpeed and FSDP keep the optimizer in shards, which are not carried from stage to stage",
         "write `optimizer: reset`",
         "ctxkit's own limit",
-    ),
-    Rule(
-        "sp-accumulation",
-        (ACCUMULATION,),
-        lambda case: case.layout.sp > 1 and case.accumulation > 1,
-        "sequence parallel x gradient accumulation",
-        "under sequence parallelism each batch of a step weighs the same, whatever the tokens that it trains",
-        "full rows make no difference; otherwise pack them",
-        "ran on two gloo processes; transformers integrations/deepspeed.py deepspeed_sp_compute_loss",
-        note=True,
     ),
     Rule(
         "sp-eval",

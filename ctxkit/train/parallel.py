@@ -1,14 +1,13 @@
-"""Processes that share a stage: accelerate's ParallelismConfig, rows that processes share, and a look at what runs."""
+"""Processes that share a stage: accelerate's ParallelismConfig, and a look at whether what was asked is what runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 from accelerate.parallelism_config import ParallelismConfig
 from accelerate.utils import DistributedType
 from accelerate.utils.dataclasses import DeepSpeedSequenceParallelConfig, TorchContextParallelConfig
-from torch.utils.data import DataLoader, IterableDataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
@@ -18,6 +17,7 @@ from ctxkit.errors import CtxkitError, ExitCode, RecipeError
 from ctxkit.layouts import Layout, layout
 from ctxkit.reading import Located
 from ctxkit.recipe import Stage
+from ctxkit.train.sharing import share_rows
 
 HANDLERS = {"cp_handler": TorchContextParallelConfig, "sp_handler": DeepSpeedSequenceParallelConfig}
 
@@ -68,51 +68,7 @@ def guarded(trainer: SFTTrainer, located: Located, stage: Stage) -> None:
         raise RecipeError(faults)
     trainer.add_callback(LayoutGuard(trainer, asked))
     if asked.sp > 1:
-        accelerator = trainer.accelerator
-        share = accelerator.deepspeed_ulysses_dl_adapter
-
-        def adapter(rows: DataLoader[Any], model: Any) -> SharedRows:
-            return SharedRows(rows, lambda: share(rows, model), asked.sp, lambda: int(trainer.state.epoch or 0))
-
-        accelerator.deepspeed_ulysses_dl_adapter = adapter
-
-
-class SharedRows(IterableDataset[dict[str, Any]]):
-    """Batches of which each process of a group gets its part of every row, as DeepSpeed's adapter makes them.
-
-    The adapter alone cannot skip what an interrupted stage has seen (`skip_first_batches` of accelerate looks for a
-    dataset), and never hears of epochs. To accelerate this is a data set whose items are batches.
-    """
-
-    batch_size = prefetch_factor = None
-    drop_last = False
-
-    def __init__(
-        self, rows: DataLoader[Any], share: Callable[[], Iterator[Any]], per_row: int, epoch: Callable[[], int]
-    ) -> None:
-        """Take the batches of whole rows, what makes the adapter around them, its group's size, and the epoch."""
-        self._rows, self._share, self._per_row, self._epoch = rows, share, per_row, epoch
-
-    @property
-    def dataset(self) -> SharedRows:
-        """Itself: what accelerate skips in."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Take the order of an epoch."""
-        parts: list[Any] = [self._rows, getattr(getattr(self._rows, "batch_sampler", None), "batch_sampler", None)]
-        for part in parts:
-            if hasattr(part, "set_epoch"):
-                part.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        """Batches of an epoch."""
-        return len(self._rows) * self._per_row
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield this process's part of each batch of the epoch."""
-        self.set_epoch(self._epoch())
-        return self._share()
+        share_rows(trainer, asked.sp)
 
 
 class LayoutGuard(TrainerCallback):

@@ -48,7 +48,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "fsdp": {"launch": FSDP},
     "fsdp-lora": {"launch": FSDP, "adapter": LORA},
     "cp": {"launch": {**FSDP, "parallelism_config": {"cp_size": 2}}},
-    "sp": {"launch": {**ZERO3, "parallelism_config": {"sp_size": 2}}},
+    "sp": {"launch": {**ZERO3, "parallelism_config": {"sp_size": 2}}, "sets": ["train.gradient_accumulation_steps=2"]},
 }
 ROUNDING = 2e-5
 """How much a loss or a gradient norm may differ, as a part of it: the same numbers, summed in another order."""
@@ -77,7 +77,8 @@ def written(folder: Path, start: Path, layout: dict[str, Any], batch: int) -> Pa
     """Write a recipe with a layout and return it."""
     text = TWO.replace("START", str(start)).replace("batch_size: 4", f"batch_size: {batch}")
     recipe = folder / "two.yaml"
-    recipe.write_text(text + "".join(f"{key}: {json.dumps(value)}\n" for key, value in layout.items()), "utf-8")
+    keys = {"launch": {"num_processes": 2, **layout.get("launch", {})}, "adapter": layout.get("adapter")}
+    recipe.write_text(text + "".join(f"{key}: {json.dumps(value)}\n" for key, value in keys.items()), "utf-8")
     return recipe
 
 
@@ -113,13 +114,12 @@ def test_two_processes_are_one(name: str, forks: Server, start: Path, one: dict[
     layout = LAYOUTS[name]
     if "deepspeed" in layout["launch"] and importlib.util.find_spec("deepspeed") is None:
         pytest.skip("deepspeed is not installed")
-    shared = "parallelism_config" in layout["launch"]
-    recipe, run = written(tmp_path, start, layout, 4 if shared else 2), tmp_path / "run"
+    recipe, run = written(tmp_path, start, layout, 4 if name == "cp" else 2), tmp_path / "run"
     sealed = run / "stages/two/checkpoints/checkpoint-6/ctxkit.json"
-    pids = forks.start(recipe, run, world=2)
+    pids = forks.start(recipe, run, layout.get("sets", ()), world=2)
     forks.killed(pids, sealed.exists)
     assert not (run / "stages/two/model").exists()
-    forks.start(recipe, run, world=2)
+    forks.start(recipe, run, layout.get("sets", ()), world=2)
     assert forks.ended() == [ExitCode.DONE, ExitCode.DONE]
     whole = one["lora" if "adapter" in layout else ""]
     found, wanted = steps(run), steps(whole)

@@ -92,7 +92,6 @@ REACHED: dict[str, dict[str, Any]] = {
     "lm-head-adapter": merged(WEIGHTS, {"adapter": {"r": 8, "target_modules": ["q_proj", "lm_head"]}}),
     "flash-float32": {"model": {"attn_implementation": "flash_attention_2"}, "train": {"bf16": False}},
     "carry-shards": merged(ZERO3, STAGES),
-    "sp-accumulation": merged(SP, {"train": {"gradient_accumulation_steps": 2}}),
     "sp-eval": merged(SP, {"train": {"eval_strategy": "steps"}, "data": {"eval": {"share": 0.1}}}),
 }
 """A recipe, laid over `BASE`, for each rule."""
@@ -100,6 +99,7 @@ FINE: dict[str, dict[str, Any]] = {
     "ddp": {},
     "sp": SP,
     "sp-flash": merged(SP, {"model": {"attn_implementation": "flash_attention_2"}}),
+    "sp-accumulation": merged(SP, {"train": {"gradient_accumulation_steps": 2}}),
     "sp-packed": merged(SP, {"data": {"packing": {"document_mask": False}}}),
     "cp": CP,
     "cp-no-window": merged(CP, {"model": {"config": {"model_type": "qwen2", "use_sliding_window": False}}}),
