@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ctxkit import layers, searches
 from ctxkit.errors import Origin
 from ctxkit.layers import Node
-from ctxkit.rehearsal.scaling import shrunk
+from ctxkit.rehearsal.scaling import measured, shrunk
 from ctxkit.rehearsal.training import ROWS, STEPS, toy_train
 from ctxkit.rehearsal.walking import Path_, sizes
 from ctxkit.spec import Characters, Tokens
@@ -118,7 +118,8 @@ def _lengths(recipe: Recipe, halved: int) -> Iterator[Change]:
         if new != sized.value:
             alike = isinstance(sized.size, Tokens | Characters)
             why = f"lengths shrink alike, by {2**halved}" if alike else "a rehearsal takes few"
-            yield Change(sized.path, list(new) if isinstance(new, tuple) else new, why)
+            ends = "; the shortest and the longest are measured" if measured(sized) and len(sized.values) > 2 else ""
+            yield Change(sized.path, list(new) if isinstance(new, tuple) else new, why + ends)
 
 
 def _stage(stage: Stage, path: Path_, found: Found) -> Iterator[Change]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 WANTED = 1024
 """Tokens of the longest window of a rehearsal, where the shortest lengths of the recipe allow it."""
-MOST = 4096
+MOST = 2048
 """Tokens of the longest window of a rehearsal, at most: beyond it ratios give way."""
 FEW = {Samples: 1, Documents: 64, Steps: 2, Epochs: 1}
 """What a rehearsal takes of everything that is counted and no length, at most."""
@@ -21,15 +21,18 @@ FEW = {Samples: 1, Documents: 64, Steps: 2, Epochs: 1}
 
 def halvings(recipe: Recipe, original: int | None) -> int:
     """Return how often every length is halved; `original` is the model's own window in tokens, where it is known."""
-    longest = _longest(recipe, original)
+    most = longest(recipe, original)
     marked = [sized for sized in sizes(recipe) if isinstance(sized.size, Tokens) and sized.least > 1]
     room = [math.floor(math.log2(value / sized.least)) for sized in marked for value in sized.values if value > 0]
-    wanted, needed = (max(math.ceil(math.log2(longest / aim)), 0) for aim in (WANTED, MOST))
+    wanted, needed = (max(math.ceil(math.log2(most / aim)), 0) for aim in (WANTED, MOST))
     return max(min([wanted, *room]), needed)
 
 
-def _longest(recipe: Recipe, original: int | None) -> int:
-    """Return the longest window of a recipe in tokens, over what is trained, what is measured, and the scaling."""
+def longest(recipe: Recipe, original: int | None) -> int:
+    """Return the longest window of a recipe in tokens, over what is trained, what is measured, and the scaling.
+
+    `original` is the model's own in tokens, where it is known.
+    """
     found = [original or 0]
     for stage in recipe.stages:
         found.append(stage.data.row_length)
@@ -41,9 +44,19 @@ def _longest(recipe: Recipe, original: int | None) -> int:
 
 def shrunk(sized: Sized, halved: int) -> int | tuple[int, ...]:
     """Return what a rehearsal puts in place of a size; a list holds each value once."""
-    if isinstance(sized.value, tuple):
-        return tuple(dict.fromkeys(_shrunk(value, sized, halved) for value in sized.value))
-    return _shrunk(sized.value, sized, halved)
+    if not isinstance(sized.value, tuple):
+        return _shrunk(sized.value, sized, halved)
+    values = tuple(dict.fromkeys(_shrunk(value, sized, halved) for value in sized.value))
+    return _ends(values) if measured(sized) else values
+
+
+def measured(sized: Sized) -> bool:
+    """Return whether a size is a list of lengths that an eval measures at: a rehearsal measures at its two ends."""
+    return isinstance(sized.value, tuple) and isinstance(sized.size, Tokens) and "evals" in sized.path
+
+
+def _ends(values: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(value for value in values if value in (min(values), max(values)))
 
 
 def _shrunk(value: int, sized: Sized, halved: int) -> int:

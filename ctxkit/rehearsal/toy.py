@@ -8,6 +8,8 @@ HIDDEN = 256
 """Up to this hidden size a model is small enough as it is."""
 LAYERS = 2
 EXPERTS = 4
+INNER = 128
+"""Width within a feed-forward layer, at most: half of the time of a small model, and a wider one shows nothing more."""
 LENGTHS = ("max_position_embeddings", "sliding_window", "attention_chunk_size", "original_max_position_embeddings")
 """Fields of transformers' configs that are lengths in tokens."""
 OF_VOCABULARY = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -54,7 +56,7 @@ def _few_heads(config: dict[str, Any]) -> dict[str, Any]:
     few_keys = min(keys, max(HIDDEN // (size * group), 2 if group == 1 else 1))
     few = few_keys * group
     hidden = few * size if not config.get("head_dim") else _even(config["hidden_size"] * few / heads)
-    widths = {name: _even(value * hidden / config["hidden_size"]) for name, value in config.items()
+    widths = {name: min(_even(value * hidden / config["hidden_size"]), INNER) for name, value in config.items()
               if name.endswith(("intermediate_size", "ffn_dim")) and _is_count(value)}  # fmt: skip
     stated = {"num_key_value_heads": few_keys} if "num_key_value_heads" in config else {}
     return {"num_attention_heads": few, "hidden_size": hidden, **stated, **widths}

@@ -19,7 +19,7 @@ from ctxkit.host import Host
 from ctxkit.reading import Located
 from ctxkit.recipe import ModelSection, Recipe, TokenizerTraining
 from ctxkit.registry import Registry
-from ctxkit.rehearsal import Change, Found, components, halvings, rehearsed, said, toy_config
+from ctxkit.rehearsal import Change, Found, components, halvings, longest, rehearsed, said, toy_config
 from ctxkit.rundir import RunDirectory, write_json
 from ctxkit.spec import Context, SourceOptions
 from ctxkit.train.model import refusal
@@ -31,7 +31,9 @@ SHOWN = 10
 TEXTS = 24
 """Documents of a stand-in."""
 CHARACTERS_OF_TOKEN = 8
-"""More characters than a token has: documents must fill the longest window."""
+"""More characters than a token has, on average: documents must fill the longest window."""
+LEAST_CHARACTERS = 4096
+"""Of a long document of a stand-in, however small the windows are."""
 BYTES = TokenizerTraining(vocab_size=258)
 CHAT = (
     "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}\n{% endfor %}"
@@ -53,10 +55,11 @@ def rehearse(located: Located, host: Host, registry: Registry, directory: RunDir
         config = None if recipe.model.name_or_path is None else _config(recipe.model)
         window = checks.original_window(located) or (config or {}).get("max_position_embeddings")
         halved = halvings(recipe, window)
-        model = _model(recipe, config, halved, folder)
-        longest = 2 * CHARACTERS_OF_TOKEN * _longest_window(recipe, window) >> halved
+        tokenizer = byte_tokenizer(BYTES) if recipe.tokenizer.train else _tokenizer(recipe)
+        model = _model(recipe, config, halved, folder, tokenizer)
+        size = 2 * _characters_of_token(recipe, tokenizer) * longest(recipe, window) >> halved
         full = config or AutoConfig.for_model(**(recipe.model.config or {})).get_text_config().to_dict()
-        found = Found(halved, tuple(model), _stand_ins(recipe, folder, longest), full, window or 1)
+        found = Found(halved, tuple(model), _stand_ins(recipe, folder, max(size, LEAST_CHARACTERS)), full, window or 1)
         tree, changes = rehearsed(located, found)
     say("rehearsal: the recipe is made small; what changes:")
     for line in said(changes, recipe):
@@ -92,11 +95,6 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _longest_window(recipe: Recipe, window: int | None) -> int:
-    rows = [stage.data.row_length for stage in recipe.stages]
-    return max(*rows, *(stage.rope.window(window or 1) for stage in recipe.stages if stage.rope), window or 1)
-
-
 def _config(model: ModelSection) -> dict[str, Any]:
     """Return the config of a model with weights, or the default one of its architecture where it cannot be reached."""
     name = str(model.name_or_path)
@@ -126,17 +124,23 @@ def _architecture(name: str) -> str:
     return max(kinds, key=len)
 
 
-def _model(recipe: Recipe, config: dict[str, Any] | None, halved: int, folder: Path) -> Iterator[Change]:
+def _characters_of_token(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return as many characters as a token has on average, or more; one of bytes has one at most."""
+    return CHARACTERS_OF_TOKEN if recipe.tokenizer.train or len(tokenizer) > BYTES.vocab_size else 1
+
+
+def _model(
+    recipe: Recipe, config: dict[str, Any] | None, halved: int, folder: Path, tokenizer: PreTrainedTokenizerBase
+) -> Iterator[Change]:
     """Write model and tokenizer, and yield what then replaces them in the recipe."""
     if config is None:
         stated = dict(recipe.model.config or {})
         for name, value in toy_config(stated, halved).items():
             yield Change(("model", "config", name), value, "small, of the same architecture")
         if recipe.tokenizer.name_or_path:
-            _tokenizer(recipe).save_pretrained(folder / "tokenizer")
+            tokenizer.save_pretrained(folder / "tokenizer")
             yield Change(("tokenizer", "name_or_path"), str(folder / "tokenizer"), "the tokenizer, or its stand-in")
         return
-    tokenizer = byte_tokenizer(BYTES) if recipe.tokenizer.train else _tokenizer(recipe)
     toy = toy_config(config, halved)
     torch.manual_seed(0)
     made = {**toy, "vocab_size": len(tokenizer), "dtype": "float32"}

@@ -13,6 +13,7 @@ from ctxkit.host import Host
 from ctxkit.layers import Node
 from ctxkit.registry import Registry
 from ctxkit.rehearsal import Found, halvings, rehearsed, said, toy_config
+from ctxkit.rehearsal.scaling import shrunk
 from ctxkit.rehearsal.walking import Sized, sizes
 from ctxkit.spec import Options, Samples, Tokens
 from tests.conftest import Load
@@ -54,6 +55,17 @@ def test_lengths_keep_their_ratios(load: Load, registry: Registry, host: Host) -
     assert (data.filters[0].min_tokens, data.filters[1].ngram) == (64, 50)
     assert stage.evals[0].lengths == (128, 1024)
     assert "max_length" not in stage.train
+
+
+def test_evals_measure_at_their_ends(load: Load, registry: Registry, host: Host) -> None:
+    """The shortest and the longest length, which is said; other lists of lengths are whole."""
+    text = LONG.replace("lengths: [4096, 32768]", "lengths: [16384, 4096, 8192, 32768]")
+    located, changes = small(load, registry, host, text)
+    assert located.recipe.stages[0].evals[0].lengths == (128, 1024)
+    (line,) = [line for line in said(changes, located.recipe) if line.startswith("evals.0.lengths")]
+    assert line.endswith("[128, 1024]  (lengths shrink alike, by 32; the shortest and the longest are measured)")
+    bands = Sized(("stages", "0", "curriculum", "bands"), (0, 4096, 8192), Tokens(), 0)
+    assert shrunk(bands, 5) == (0, 128, 256)
 
 
 def test_periods_shrink_as_their_documents_do(load: Load, registry: Registry, host: Host) -> None:
@@ -99,9 +111,9 @@ def test_a_fault_still_points_to_the_file(load: Load, registry: Registry, host: 
     ("lengths", "expected"),
     [
         ([4096, 32768], 5),  # 1,024 tokens
-        ([1024, 32768], 3),  # the shortest prompt has room for needle and question: at least 96
+        ([2048, 32768], 4),  # the shortest prompt has room for needle and question: at least 96
         ([128, 1024], 0),
-        ([1024, 1048576], 8),  # ratios give way where the longest would be more than 4,096
+        ([1024, 1048576], 9),  # ratios give way where the longest would be more than 2,048
     ],
 )
 def test_how_small(load: Load, minimal: str, lengths: list[int], expected: int) -> None:
@@ -148,7 +160,7 @@ def test_a_small_model_has_the_same_structure() -> None:
     """The class, theta, size of a head and shared keys stay; lengths shrink; what follows from the tokenizer goes."""
     toy = toy_config(LLAMA3, 6)
     assert (toy["num_attention_heads"], toy["num_key_value_heads"], toy["head_dim"]) == (2, 1, 128)
-    assert (toy["hidden_size"], toy["intermediate_size"], toy["num_hidden_layers"]) == (256, 896, 2)
+    assert (toy["hidden_size"], toy["intermediate_size"], toy["num_hidden_layers"]) == (256, 128, 2)
     assert toy["max_position_embeddings"] == 2048
     assert toy["rope_parameters"] == {"rope_type": "llama3", "rope_theta": 5e5, "original_max_position_embeddings": 128}
     assert "vocab_size" not in toy
