@@ -57,6 +57,8 @@ def run(
     located = load(Path(recipe), registry, host, sets)
     directory = _directory(located, run_dir)
     if not _finished(directory, located, resume):
+        if rank() == 0:  # what is refused, before anything heavy loads
+            directory.check(identity.fingerprint(located.recipe), resume)
         _warn(located)
         _loading()
         from ctxkit.train import run_located

@@ -198,6 +198,28 @@ class RunDirectory:
         decision = self.decide(new, resume)
         return decision is not None and decision.same
 
+    def check(self, new: Fingerprint, resume: Resume = resuming.AUTO) -> resuming.Decision | None:
+        """Return what becomes of a recipe that is to go on here; None where it begins, with data at most.
+
+        Raises:
+            ResumeError: the directory holds a run of another recipe, or what was typed about going on does not fit.
+        """
+        self._check_asked(resume)
+        return self.settled(new, resume)
+
+    def settled(self, new: Fingerprint, resume: Resume = resuming.AUTO) -> resuming.Decision | None:
+        """Return the same for a process beside the first one, which may have begun meanwhile.
+
+        Raises:
+            ResumeError: the directory holds a run of another recipe.
+        """
+        try:
+            return self.decide(new, resume)
+        except ResumeError:
+            if self.begun or not (self.path / "recipe.yaml").exists():
+                raise
+            return None
+
     def claim(self, new: Fingerprint, resume: Resume = resuming.AUTO) -> tuple[str, ...]:
         """Write the resolved recipe, unless the directory holds a run of another one; only under the lock.
 
@@ -206,13 +228,8 @@ class RunDirectory:
         Raises:
             ResumeError: it does, or what was typed about going on does not fit.
         """
-        self._check_asked(resume)
-        try:
-            decision = self.decide(new, resume)
-        except ResumeError:
-            if self.begun or not (self.path / "recipe.yaml").exists():
-                raise
-            decision = None
+        decision = self.check(new, resume)
+        if decision is None and (self.path / "recipe.yaml").exists():
             # Nothing is trained or measured yet: prepared data is known by its content, the tokenizer is made again.
             shutil.rmtree(self.tokenizer, ignore_errors=True)
         if decision is None or not decision.same or decision.components:

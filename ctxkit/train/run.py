@@ -13,7 +13,7 @@ import transformers
 from transformers import PreTrainedConfig
 
 from ctxkit import checks, identity, launch, provenance
-from ctxkit.errors import CtxkitError, ExitCode, ResumeError, StoppedError
+from ctxkit.errors import CtxkitError, ExitCode, StoppedError
 from ctxkit.fingerprint import Fingerprint
 from ctxkit.host import Host
 from ctxkit.reading import Located
@@ -100,12 +100,7 @@ def _trackers(located: Located) -> list[str]:
 
 def _decided(located: Located, directory: RunDirectory, own: Fingerprint, resume: Resume) -> Located:
     """Return a recipe whose interrupted stages have the schedule that they go on by."""
-    try:
-        decision = directory.decide(own, resume)
-    except ResumeError:
-        if directory.begun:
-            raise
-        return located  # the first process is about to take over a directory that holds data alone
+    decision = directory.settled(own, resume)
     if decision is None:
         return located
     trained = {stage["name"]: stage["train"] for stage in decision.recipe["stages"]}

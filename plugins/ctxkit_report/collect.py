@@ -83,6 +83,8 @@ class Run:
     origins: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Every value of the recipe by its dotted path, with where it was written."""
     problems: tuple[str, ...] = ()
+    drift: tuple[str, ...] = ()
+    """What the run went on with that its earlier steps were not trained by."""
     """Files that are there but could not be read, each with the reason."""
 
     @property
@@ -130,7 +132,17 @@ def collect(run_dir: Path) -> Run:
         provenance=mapping(run_dir / "provenance.json", problems),
         origins=_origins(mapping(run_dir / "origins.json", problems)),
         problems=tuple(problems),
+        drift=tuple(_drift(dicts(about.get("drift")))),
     )
+
+
+def _drift(recorded: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Yield a line about each time that a run went on by `--allow-drift`."""
+    for entry in recorded:
+        steps, changes = entry.get("from_steps"), entry.get("changes")
+        if isinstance(steps, dict) and isinstance(changes, list):
+            places = ", ".join(f"stage {name} from step {step}" for name, step in steps.items())
+            yield f"{places or 'every stage to come'}: {'; '.join(map(str, changes))}"
 
 
 def _origins(found: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

@@ -40,6 +40,7 @@ def summary(run_dir: Path) -> str:
         _failures(run),
         _training(comparison),
         *(f"Could not be read: {problem}" for problem in run.problems),
+        *(f"Drifted, as was allowed: {line}" for line in run.drift),
     ]
     return "\n\n".join(_wrap(part) for part in paragraphs if part) + "\n"
 

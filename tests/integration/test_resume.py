@@ -265,6 +265,7 @@ def test_drift_is_allowed_and_recorded(at_4: Path, capsys: pytest.CaptureFixture
     assert first["changes"] == ["stages.base.data.sources.0.documents: 64 -> 71"]
     assert "other data" in second["changes"][0]
     assert max(logged(at_4, "loss")) == 8
+    assert "Drifted, as was allowed: stage base from step 4" in (at_4 / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_stage_that_has_not_begun_may_change(tmp_path: Path, uninterrupted: Path) -> None:

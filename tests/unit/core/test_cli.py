@@ -14,7 +14,7 @@ import pytest
 from ctxkit import __version__, cli, commands
 from ctxkit.cli import main
 from ctxkit.errors import DataError, DiskError, NotFiniteError
-from ctxkit.rundir import RunDirectory
+from ctxkit.rundir import RunDirectory, write_json
 
 Capture = pytest.CaptureFixture[str]
 
@@ -209,6 +209,7 @@ def finished(path: Path, recipe: str) -> None:
     directory = RunDirectory(path)
     directory.claim(identity.fingerprint(located.recipe, used))
     directory.update(status="done", result="demo", components=used)
+    write_json(directory.stage_record("demo"), {"name": "demo"})
 
 
 def test_run_again_when_finished(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
