@@ -64,20 +64,20 @@ def _stored(name: str, revision: str | None, *, network: bool) -> FoundConfig:
 
 
 def _fetched(name: str, revision: str | None) -> FoundConfig:
-    """Fetch one file from the hub, quietly; every reason why it cannot be is one line."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    """Fetch one file from the hub, asking once; every reason why it cannot be is one line.
 
-    quiet = are_progress_bars_disabled()
-    disable_progress_bars()
+    `hf_hub_download` would ask six times over half a minute where there is no network.
+    """
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
     try:
-        path = hf_hub_download(name, FILE, revision=revision, etag_timeout=PATIENCE_SECONDS)
+        url = hf_hub_url(name, FILE, revision=revision)
+        answer = get_session().get(url, headers=build_hf_headers(), timeout=PATIENCE_SECONDS, follow_redirects=True)
+        hf_raise_for_status(answer)
+        return _parsed(answer.text, f"{name}, {FILE} on the hub")
     except Exception as error:  # noqa: BLE001 - no network, no token, no such model: the plan may do without
         return FoundConfig(None, _why(error))
-    finally:
-        if not quiet:
-            enable_progress_bars()
-    return _read(Path(path), f"{name}, {FILE} on the hub")
 
 
 def _why(error: Exception) -> str:
@@ -87,17 +87,23 @@ def _why(error: Exception) -> str:
         "RevisionNotFoundError": "the hub has no such revision",
         "EntryNotFoundError": f"it has no {FILE} on the hub",
         "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set, and it is not in the cache",
-        "LocalEntryNotFoundError": "the hub cannot be reached, and it is not in the cache",
     }
     name = type(error).__name__
-    return said.get(name) or f"the hub cannot be read: {name}"
+    return said.get(name) or f"the hub cannot be reached ({name}), and it is not in the cache"
 
 
 def _read(path: Path, source: str) -> FoundConfig:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return _parsed(path.read_text(encoding="utf-8"), source)
     except FileNotFoundError:
         return FoundConfig(None, f"there is no {path}")
-    except (OSError, ValueError) as error:
+    except OSError as error:
         return FoundConfig(None, f"{path} cannot be read: {type(error).__name__}")
-    return FoundConfig(values, source) if isinstance(values, dict) else FoundConfig(None, f"{path} holds no mapping")
+
+
+def _parsed(text: str, source: str) -> FoundConfig:
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return FoundConfig(None, f"{source} cannot be read: it is no JSON")
+    return FoundConfig(values, source) if isinstance(values, dict) else FoundConfig(None, f"{source} holds no mapping")

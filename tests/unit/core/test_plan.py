@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import huggingface_hub
 import pytest
 from click.testing import CliRunner
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from ctxkit import plan
 from ctxkit.cli import cli
@@ -28,17 +30,44 @@ TINY = str(Path(__file__).parents[3] / "recipes/tiny_yarn.yaml")
 OWN = TokenizerSection()
 
 
+class Hub(BaseHTTPRequestHandler):
+    """What the hub answers for a model that exists, a gated one, and one that does not exist."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        if "/gated/" in self.path:
+            self.send_response(403)
+            self.send_header("X-Error-Code", "GatedRepo")
+        elif "/missing/" in self.path:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+        else:
+            self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(CONFIG).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def reach(monkeypatch: pytest.MonkeyPatch, hub: str) -> None:
+    """Let a test reach a hub elsewhere."""
+    address = f"{hub}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+
 @pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Refuse every download, and note what was asked for."""
-    asked: list[str] = []
-
-    def refuse(name: str, file: str, **_: Any) -> str:
-        asked.append(f"{name}/{file}")
-        raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
-    return asked
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Serve a hub on this machine, and return the paths that it is asked for."""
+    Hub.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        reach(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+        yield Hub.asked
+        server.shutdown()
 
 
 def test_the_config_of_a_fresh_model_is_in_the_recipe() -> None:
@@ -52,13 +81,13 @@ def test_the_config_of_a_fresh_model_is_in_the_recipe() -> None:
     assert stated.values == {"vocab_size": 7}
 
 
-def test_the_config_of_a_folder(tmp_path: Path, no_network: list[str]) -> None:
+def test_the_config_of_a_folder(tmp_path: Path, hub: list[str]) -> None:
     """`config.json` is read, the fields of the recipe laid over it, and the hub is not asked."""
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     found = find_config(ModelSection(name_or_path=str(tmp_path), config={"hidden_size": 9}), OWN, network=True)
     assert found.values == {**CONFIG, "hidden_size": 9}
     assert found.source == f"{tmp_path / 'config.json'}, with model.config of the recipe over it"
-    assert no_network == []
+    assert hub == []
 
 
 @pytest.mark.parametrize(("text", "why"), [("{", "cannot be read"), ("[]", "holds no mapping"), (None, "there is no")])
@@ -71,35 +100,44 @@ def test_a_folder_without_a_usable_config(text: str | None, why: str, tmp_path: 
     assert why in found.source
 
 
-def test_the_config_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: list[str]) -> None:
+def test_the_config_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: list[str]) -> None:
     """What an earlier download left is read before the hub is asked."""
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(tmp_path / "config.json"))
     found = find_config(ModelSection(name_or_path="some/model"), OWN, network=True)
     assert found.values == CONFIG
     assert "in the cache of the hub" in found.source
-    assert no_network == []
+    assert hub == []
 
 
-def test_the_hub_is_asked_only_where_it_may_be(no_network: list[str]) -> None:
-    """One file, and only with `network`."""
-    model = ModelSection(name_or_path="no-such/model-of-anyone")
+def test_the_hub_is_asked_only_where_it_may_be(hub: list[str]) -> None:
+    """One file, once, of the revision that the recipe names, and only with `network`."""
+    model = ModelSection(name_or_path="no-such/model", revision="v1")
     assert find_config(model, OWN, network=False).values is None
-    assert no_network == []
+    assert hub == []
     found = find_config(model, OWN, network=True)
-    assert (found.values, found.source) == (None, "the hub has no such model, or it is not public")
-    assert no_network == ["no-such/model-of-anyone/config.json"]
+    assert (found.values, found.source) == (CONFIG, "no-such/model, config.json on the hub")
+    assert hub == ["/no-such/model/resolve/v1/config.json"]
 
 
-def test_a_gated_model_is_named_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a token for it, what is missing is a licence, not a network."""
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("gated/model", "its licence must be accepted on the hub first"),
+     ("missing/model", "the hub has no such model, or it is not public")],
+)  # fmt: skip
+def test_what_the_hub_refuses(name: str, why: str, hub: list[str]) -> None:
+    """Without a token for a gated model, what is missing is a licence, not a network."""
+    found = find_config(ModelSection(name_or_path=name), OWN, network=True)
+    assert (found.values, found.source) == (None, why)
 
-    def gated(*_: Any, **__: Any) -> str:
-        raise GatedRepoError.__new__(GatedRepoError)
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", gated)
-    found = find_config(ModelSection(name_or_path="no-such/model-of-anyone"), OWN, network=True)
-    assert "licence must be accepted" in found.source
+def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked once: a laptop without a network has its plan at once."""
+    reach(monkeypatch, "http://127.0.0.1:9")
+    began = time.monotonic()
+    found = find_config(ModelSection(name_or_path="no-such/model"), OWN, network=True)
+    assert "the hub cannot be reached" in found.source
+    assert time.monotonic() - began < 2
 
 
 def test_offline_is_obeyed() -> None:
