@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer import TRAINING_ARGS_NAME
 from trl import SFTConfig, SFTTrainer
 
 from ctxkit import launch
@@ -358,6 +359,7 @@ def _save(trainer: SFTTrainer, run: Run, stage: Stage) -> None:
                 f"the trainer saved no whole model of stage {stage.name}; its last checkpoint is kept",
                 "DeepSpeed ZeRO-3 needs stage3_gather_16bit_weights_on_model_save in its configuration",
             )
+        (temporary / TRAINING_ARGS_NAME).unlink()  # a pickle with the paths of this machine, in what may be given away
         _keep(temporary, trainer.accelerator.unwrap_model(trainer.model), run, stage)
 
 

@@ -336,7 +336,9 @@ def test_no_secret_is_printed_or_written(secret: str, planted: Planted) -> None:
     forms = {secret, json.dumps(secret)[1:-1]}
     assert not [form for form in forms if form in planted.printed]
     files = [path for path in planted.directory.rglob("*") if path.is_file()]
-    assert any(path.name == "training_args.bin" for path in files)
+    pickles = [path for path in files if path.name == "training_args.bin"]
+    assert pickles
+    assert not [path for path in pickles if "checkpoints" not in path.parts]  # none in a model that is given away
     assert not [path for path in files for form in forms if form.encode() in path.read_bytes()]
 
 
