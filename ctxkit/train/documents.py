@@ -71,7 +71,7 @@ class Tokenisation:
 
     def spell(self, ids: Any) -> str:
         """Return the text of any ids, special tokens spelled out."""
-        return cast("str", self.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
+        return cast("str", self.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ctxkit.plan import plan, render
 from ctxkit.registry import Registry
 from ctxkit.schema import recipe_schema
 from ctxkit.spec import Context
+from tests.integration.histories import small_repository
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "recipes"
@@ -72,7 +73,9 @@ def test_recipe_says_where_it_comes_from(path: Path, registry: Registry, host: H
 
 
 def workplace(path: Path, folder: Path) -> Path:
-    """Return the working directory of a recipe: the repository, or one with the texts that the recipe asks for."""
+    """Return the working directory of a recipe: one with the texts or the git history that it asks for."""
+    if "kind: git_history, path: ." in path.read_text():
+        return small_repository(folder)
     if "texts/train" not in path.read_text():
         return ROOT
     for name, page in (("train/a", "data"), ("train/b/c", "recipe"), ("held_out/a", "plugins")):
