@@ -359,7 +359,8 @@ def _save(trainer: SFTTrainer, run: Run, stage: Stage) -> None:
                 f"the trainer saved no whole model of stage {stage.name}; its last checkpoint is kept",
                 "DeepSpeed ZeRO-3 needs stage3_gather_16bit_weights_on_model_save in its configuration",
             )
-        (temporary / TRAINING_ARGS_NAME).unlink()  # a pickle with the paths of this machine, in what may be given away
+        # A pickle with the paths of this machine, in what may be given away.
+        (temporary / TRAINING_ARGS_NAME).unlink(missing_ok=True)
         _keep(temporary, trainer.accelerator.unwrap_model(trainer.model), run, stage)
 
 
