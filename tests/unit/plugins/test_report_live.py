@@ -130,6 +130,7 @@ def test_the_page_of_a_run_that_failed_says_so(
 
     monkeypatch.setattr("ctxkit.train.run_located", fail)
     monkeypatch.setattr("ctxkit.commands._finished", lambda *_: False)
+    monkeypatch.setattr(RunDirectory, "check", lambda *_: None)
     assert main(["run", str(ROOT / "recipes/tiny_yarn.yaml"), "--run-dir", str(tmp_path)]) == 1
     assert "no luck" in capsys.readouterr().err
     assert (page.read_text() == before) is refused
