@@ -40,7 +40,8 @@ def _trust(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
     os.environ[TRUST_VARIABLE] = ",".join(filter(None, (before, *value)))
     ctx.call_on_close(lambda: _put_back(before))
     keys = ", ".join(value)
-    click.echo(f"warning: --trust {keys}: what the recipe names there may run as code with your rights", err=True)
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(f"warning: --trust {keys}: what the recipe names there may run as code with your rights", err=True)
 
 
 def _put_back(before: str | None) -> None:
