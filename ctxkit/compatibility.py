@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ctxkit.layouts import CHECKPOINTING, ENGINES, GATHER, STAGES, Layout, layout
+from ctxkit.layouts import CHECKPOINTING, ENGINES, GATHER, STAGES, Layout, Setting, layout
 from ctxkit.model_configs import find_config
 from ctxkit.recipe import ParallelismSection
-from ctxkit.settings import sft_settings
+from ctxkit.settings import effective, sft_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,9 +44,14 @@ class Case:
         return layout(self.located, self.stage)
 
     @cached_property
+    def full(self) -> dict[str, Setting]:
+        """What its SFTConfig gets, each with its origin."""
+        return sft_settings(self.located, self.stage)
+
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """What its SFTConfig gets."""
-        return {name: setting.value for name, setting in sft_settings(self.located, self.stage).items()}
+        return {name: setting.value for name, setting in self.full.items()}
 
     @property
     def launch(self) -> LaunchSection:
@@ -64,10 +69,10 @@ class Case:
         return self.attention.startswith(FLASH)
 
     @property
-    def masked(self) -> bool:
-        """Whether rows hold several documents that must not see one another."""
+    def documents(self) -> bool:
+        """Whether packed rows hold documents that must not see one another."""
         packing = self.stage.data.packing
-        return bool(packing and packing.document_mask) or self.on("padding_free")
+        return bool(packing and packing.document_mask)
 
     def on(self, *fields: str) -> bool:
         """Return whether a switch of SFTConfig, under any of its names, is stated and on."""
@@ -256,10 +261,28 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "sp-document-mask",
         ("data", "packing", "document_mask"),
-        lambda case: case.layout.sp > 1 and case.masked,
-        "sequence parallel x packed rows with a document mask, or padding_free",
-        "TRL's batches of such rows hold lengths that DeepSpeed's adapter cannot share out (IndexError)",
-        "write `document_mask: false`, or leave packing out",
+        lambda case: case.layout.sp > 1 and case.documents and not case.flash,
+        "sequence parallel x packed rows with a document mask x any attention but flash",
+        "sequence parallelism drops every mask, and only flash attention tells documents apart by their positions",
+        "write `document_mask: false`, or `attn_implementation: flash_attention_2`",
+        "read: deepspeed ulysses_sp.py uattn_wrapper",
+    ),
+    Rule(
+        "sp-document-batch",
+        ("per_device_train_batch_size",),
+        lambda case: case.layout.sp > 1 and case.documents and effective(case.full, "per_device_train_batch_size") != 1,
+        "sequence parallel x packed rows with a document mask x several rows a batch",
+        "flash attention tells documents apart in batches of one row alone",
+        "write `per_device_train_batch_size: 1`, and more gradient_accumulation_steps",
+        "read: transformers modeling_flash_attention_utils.py _is_packed_sequence",
+    ),
+    Rule(
+        "sp-padding-free",
+        ("padding_free",),
+        lambda case: case.layout.sp > 1 and case.on("padding_free"),
+        "sequence parallel x padding_free",
+        "TRL's batches without padding hold lengths that DeepSpeed's adapter cannot share out (IndexError)",
+        "leave it out; `packing` of the data section fills rows",
         "ran on two gloo processes; deepspeed ulysses_sp.py UlyssesSPDataLoaderAdapter.refill reads shape[1] of all",
     ),
     Rule(
@@ -371,7 +394,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "cp-document-mask",
         ("data", "packing", "document_mask"),
-        lambda case: case.layout.cp > 1 and case.masked,
+        lambda case: case.layout.cp > 1 and (case.documents or case.on("padding_free")),
         "context parallel x packed rows with a document mask, or padding_free",
         "context parallelism drops every mask, so documents would see one another",
         "write `document_mask: false`, or leave packing out",

@@ -41,7 +41,7 @@ def sft_settings(located: Located, stage: Stage) -> dict[str, Setting]:
     kept = {"skip_prepare_dataset": True}
     added["dataset_kwargs"] = Setting(kept, "ctxkit: chunks are trained as they are, never cut again")
     added["remove_unused_columns"] = Setting(value=False, origin="ctxkit: rows are put together on demand")
-    if stage.data.packing is not None and stage.data.packing.document_mask:
+    if stage.data.packing is not None and stage.data.packing.document_mask and layout(located, stage).sp == 1:
         added["packing"] = Setting(
             value=True, origin="follows from data.packing.document_mask; the rows are packed already"
         )

@@ -12,16 +12,21 @@ import torch
 from trl import SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+from ctxkit.layouts import layout
+from ctxkit.reading import Located
 from ctxkit.recipe import Stage
-from ctxkit.train.positions import WithPositions
+from ctxkit.train.positions import SharedDocuments, WithPositions
 from ctxkit.train.progress import say
 
 MASK, POSITIONS = "attention_mask", "position_ids"
 
 
-def fit_batches(trainer: SFTTrainer, stage: Stage) -> None:
+def fit_batches(trainer: SFTTrainer, located: Located, stage: Stage) -> None:
     """Give a trainer the batches that the rows of a stage need, and its model no mask that they do not need."""
-    if stage.data.skips:
+    packing, collator = stage.data.packing, cast("Any", trainer.data_collator)
+    if packing and packing.document_mask and layout(located, stage).sp > 1:
+        trainer.data_collator = SharedDocuments(collator.pad_token_id, stage.data.row_length)
+    elif stage.data.skips:
         trainer.data_collator = WithPositions(trainer.data_collator)
     without_mask(trainer, stage.name)
 

@@ -231,7 +231,7 @@ def _train(run: Run, stage: Stage, context: Context, ready: Ready | None) -> Non
         args = sft_config(run.located, stage, output, goes_on.accumulation)
     served = schedule(stage, prepared.train, args, context) if stage.curriculum else None
     trainer = _trainer(run, stage, context, args, prepared, served)
-    fit_batches(trainer, stage)
+    fit_batches(trainer, run.located, stage)
     trained = count_parameters(trainer.model)
     say(f"stage {stage.name} trains {trained}")
     checkpoint = Path(goes_on.checkpoint) if goes_on.checkpoint else None

@@ -16,7 +16,10 @@ from accelerate.state import PartialState
 from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor.experimental._context_parallel import _attention as ring
+from transformers import PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from ctxkit import compatibility
 from ctxkit.train import trainer as trainers
 
 try:
@@ -77,6 +80,37 @@ def _backward(op: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[D
 
 ring.custom_ops[FORWARD] = _forward
 ring.custom_ops[BACKWARD] = _backward
+
+
+def _flash(
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any,
+    *,
+    position_ids: Any,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Any, None]:
+    """Attend as flash attention does: within the documents that positions tell apart, in a batch of one row."""
+    assert mask is None
+    document = (position_ids[0] == 0).cumsum(0)
+    seen = (document[:, None] == document[None, :]).tril()
+    attend = torch.nn.functional.scaled_dot_product_attention
+    return attend(query, key, value, attn_mask=seen, scale=scaling, enable_gqa=True).transpose(1, 2).contiguous(), None
+
+
+def _check(self: Any, attention: str | None, *arguments: Any, **named: Any) -> str:
+    return attention if attention == FLASH else _checked(self, attention, *arguments, **named)
+
+
+FLASH = "flash_attention_2"
+_checked = PreTrainedModel._check_and_adjust_attn_implementation
+PreTrainedModel._check_and_adjust_attn_implementation = _check
+ALL_ATTENTION_FUNCTIONS[FLASH] = _flash
+# The stand-in computes in float32.
+compatibility.RULES = tuple(rule for rule in compatibility.RULES if rule.name != "flash-float32")
 
 _make = trainers.SFTConfig
 

@@ -108,6 +108,12 @@ def model(folder: Path) -> dict[str, torch.Tensor]:
     return {name: weight.detach() for name, weight in loaded.named_parameters()}
 
 
+def assert_alike(found: dict[int, tuple[float, float]], wanted: dict[int, tuple[float, float]]) -> None:
+    """Compare losses and gradient norms of every step."""
+    assert found.keys() == wanted.keys()
+    assert all(found[step] == pytest.approx(wanted[step], rel=ROUNDING) for step in wanted)
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_two_processes_are_one(name: str, forks: Server, start: Path, one: dict[str, Path], tmp_path: Path) -> None:
     """Killed in the second epoch and started again, two processes log and save what one process does in one go."""
@@ -122,9 +128,25 @@ def test_two_processes_are_one(name: str, forks: Server, start: Path, one: dict[
     forks.start(recipe, run, layout.get("sets", ()), world=2)
     assert forks.ended() == [ExitCode.DONE, ExitCode.DONE]
     whole = one["lora" if "adapter" in layout else ""]
-    found, wanted = steps(run), steps(whole)
-    assert found.keys() == wanted.keys()
-    assert all(found[step] == pytest.approx(wanted[step], rel=ROUNDING) for step in wanted)
+    assert_alike(steps(run), steps(whole))
     saved, expected = model(run / "stages/two/model"), model(whole / "stages/two/model")
     assert saved.keys() == expected.keys()
     assert all(torch.allclose(saved[key], expected[key], rtol=0, atol=WEIGHTS) for key in expected)
+
+
+def test_documents_of_a_shared_row_do_not_see_one_another(forks: Server, start: Path, tmp_path: Path) -> None:
+    """Packed rows that two processes share, with a stand-in for the flash kernel, train as with the mask of sdpa."""
+    if importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("deepspeed is not installed")
+    runs = []
+    for world, layout in enumerate(({}, LAYOUTS["sp"]), start=1):
+        folder = tmp_path / str(world)
+        folder.mkdir()
+        recipe = written(folder, start, layout, 1)
+        # Ten rows, of which most hold two documents and padding.
+        sets = ["data.packing.length=54", "train.max_steps=6", "train.gradient_accumulation_steps=2"]
+        flash = [] if world == 1 else ["model.attn_implementation=flash_attention_2"]
+        forks.start(recipe, folder / "run", [*sets, *flash], world=world)
+        assert forks.ended() == [ExitCode.DONE] * world
+        runs.append(steps(folder / "run"))
+    assert_alike(*runs)

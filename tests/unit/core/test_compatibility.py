@@ -27,6 +27,7 @@ ZERO3 = {"launch": {"deepspeed": "zero3"}}
 WEIGHTS = {"model": {"name_or_path": "some/model", "config": None}}
 QLORA = {"model": {**WEIGHTS["model"], "quantization_config": {"load_in_4bit": True}}, "adapter": {"r": 8}}
 OWN_ZERO3 = {"zero_optimization": {"stage": 3}}
+DOCUMENTS = {"data": {"packing": {}}, "train": {"per_device_train_batch_size": 1}}
 STAGES = {"stages": [{"name": "a"}, {"name": "b", "optimizer": "carry"}]}
 
 
@@ -47,7 +48,13 @@ def sizes(**fields: Any) -> dict[str, Any]:
 
 REACHED: dict[str, dict[str, Any]] = {
     "sp-zero": merged(SP, {"launch": {"deepspeed": "zero2"}}),
-    "sp-document-mask": merged(SP, {"data": {"packing": {}}}),
+    "sp-document-mask": merged(SP, DOCUMENTS),
+    "sp-document-batch": merged(
+        SP,
+        DOCUMENTS,
+        {"train": {"per_device_train_batch_size": 2}, "model": {"attn_implementation": "flash_attention_2"}},
+    ),
+    "sp-padding-free": merged(SP, {"train": {"padding_free": True}}),
     "sp-rows": merged(SP, {"train": {"pad_to_multiple_of": 8}}),
     "sp-length": merged(SP, {"data": {"chunker": {"length": 130}}}),
     "sp-attention": merged(SP, {"model": {"attn_implementation": "eager"}}),
@@ -100,6 +107,7 @@ FINE: dict[str, dict[str, Any]] = {
     "sp": SP,
     "sp-flash": merged(SP, {"model": {"attn_implementation": "flash_attention_2"}}),
     "sp-accumulation": merged(SP, {"train": {"gradient_accumulation_steps": 2}}),
+    "sp-documents": merged(SP, DOCUMENTS, {"model": {"attn_implementation": "flash_attention_2"}}),
     "sp-packed": merged(SP, {"data": {"packing": {"document_mask": False}}}),
     "cp": CP,
     "cp-no-window": merged(CP, {"model": {"config": {"model_type": "qwen2", "use_sliding_window": False}}}),

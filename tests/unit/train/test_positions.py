@@ -17,7 +17,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from ctxkit.errors import DataError
 from ctxkit.recipe import Packing
 from ctxkit.spec import Chunk, Context, Document, EncodedDocument, Span
-from ctxkit.train.positions import WithPositions
+from ctxkit.train.positions import SharedDocuments, WithPositions
 from ctxkit_chunkers.options import PoseOptions
 from tests.unit.train.builders import Scripted, Texts, prepare, section
 
@@ -155,3 +155,14 @@ def test_positions_count_against_the_window() -> None:
     """A recipe is judged by how far positions reach."""
     data = section(LONG, chunker=POSE)
     assert (data.sequence_length, data.row_length) == (64, 16)
+
+
+def test_documents_of_a_shared_row_begin_anew() -> None:
+    """By hand: two documents of three and two tokens in a row of eight; first tokens have no label, nor has padding."""
+    row = {"input_ids": [5, 6, 7, 8, 9], "labels": [5, 6, 7, 8, -100], "seq_lengths": [3, 2]}
+    batch = SharedDocuments(pad_token_id=1, length=8)([row])
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9, 1, 1, 1]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 0, 1, 2]]
+    assert batch["labels"].tolist() == [[-100, 6, 7, -100, -100, -100, -100, -100]]
+    with pytest.raises(ValueError, match="unpack"):
+        SharedDocuments(pad_token_id=1, length=8)([row, row])
