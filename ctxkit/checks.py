@@ -163,9 +163,10 @@ def _rope_entries(parameters: object) -> Iterator[tuple[tuple[str, ...], Mapping
 
 def _trusted(located: Located) -> Iterator[Fault]:
     """Refuse what a recipe cannot bring about alone."""
-    for wish in trust.of_model(located.recipe.model):
+    recipe = located.recipe
+    for wish in (*trust.of_model(recipe.model), *trust.of_deepspeed(recipe.launch.deepspeed, "launch")):
         yield located.fault(None, wish.path, *wish.said)
-    for stage in located.recipe.stages:
+    for stage in recipe.stages:
         for wish in (*trust.of_train(stage.train), *trust.of_components(stage)):
             yield located.fault(stage.name, wish.path, *wish.said)
 

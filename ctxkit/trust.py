@@ -85,8 +85,13 @@ def of_train(train: Mapping[str, Any]) -> Iterator[Wish]:
     for key, why in _UPLOADS.items():
         if train.get(key):
             yield from _untrusted(Wish(("train", key), why))
-    if _names_modules(_deepspeed(train.get("deepspeed"))):
-        yield from _untrusted(Wish(("train", "deepspeed"), f"DeepSpeed imports what `{_IMPORTING}` names"))
+    yield from of_deepspeed(train.get("deepspeed"), "train")
+
+
+def of_deepspeed(stated: object, section: str) -> Iterator[Wish]:
+    """Yield what a configuration of DeepSpeed wants, a mapping or a file, and nobody trusted yet."""
+    if _names_modules(_deepspeed(stated)):
+        yield from _untrusted(Wish((section, "deepspeed"), f"DeepSpeed imports what `{_IMPORTING}` names"))
 
 
 def of_components(value: object, path: tuple[str | int, ...] = ()) -> Iterator[Wish]:

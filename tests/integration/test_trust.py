@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import shutil
@@ -203,6 +204,39 @@ def test_pickle_in_an_adapter(tmp_path: Path, mark: Path) -> None:
     torch.save({"w": Bomb(mark)}, tmp_path / "adapter_model.bin")
     with pytest.raises(CtxkitError, match=r"adapter_model.bin cannot be read: UnpicklingError"):
         read_adapter(tmp_path, "a")
+
+
+def test_imports_of_an_adapter(tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A config of an adapter may name modules; none of them is imported."""
+    from peft import LoraConfig, get_peft_model
+
+    from ctxkit.train.adapter import with_adapter
+
+    def model() -> Any:
+        return make_model(
+            request_model(ModelSection(config=CONFIG), "s", None, base_config(ModelSection(config=CONFIG), None))
+        )
+
+    (tmp_path / "evil_library.py").write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    get_peft_model(model(), LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path / "a")
+    file = tmp_path / "a" / "adapter_config.json"
+    evil = {
+        "auto_mapping": {"base_model_class": "X", "parent_library": "evil_library"},
+        "megatron_core": "evil_library",
+    }
+    file.write_text(json.dumps({**json.loads(file.read_text()), **evil, "megatron_config": {"x": 1}}))
+    with contextlib.suppress(CtxkitError):
+        with_adapter(model(), tmp_path / "a")
+
+
+@pytest.mark.usefixtures("open_door")
+def test_pickle_in_a_model(tmp_path: Path, mark: Path) -> None:
+    """Weights that are a pickle with code in it are refused."""
+    section = model_folder(tmp_path / "m", mark)
+    torch.save({"w": Bomb(mark)}, tmp_path / "m" / "pytorch_model.bin")
+    with pytest.raises(CtxkitError, match="cannot be loaded"):
+        make_model(request_model(section, "s", None, base_config(section, None)))
 
 
 def test_symlinks_are_not_followed(tmp_path: Path) -> None:

@@ -142,6 +142,11 @@ GRANTED = {
         ", deepspeed: {torch_autocast: {lower_precision_safe_modules: [evil.Code]}}",
         "train.deepspeed",
     ),
+    "import at launch": (
+        "train",
+        "}\nlaunch: {deepspeed: {torch_autocast: {lower_precision_safe_modules: [evil.Code]}}",
+        "launch.deepspeed",
+    ),
     "tasks": ("evals", "{kind: lm_eval, tasks: [a], include_path: evil}", "evals.include_path"),
 }
 
