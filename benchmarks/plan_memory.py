@@ -1,0 +1,136 @@
+"""Compare the memory that `ctxkit plan` predicts with torch's MemTracker, without a GPU.
+
+    python benchmarks/plan_memory.py [--only 8B] > benchmarks/results/plan_memory.md
+
+Each row is a whole training step; see `benchmarks/memory_tracking.py` for how it is tracked. The formula is asked for
+what the tracker can see (`Backend` TRACKED): no kernel's workspace, and gradients summed out of place, as fake tensors
+do it. The ratio is formula / tracker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from benchmarks.memory_tracking import Case, tracked
+from ctxkit_planner.memory import memory
+from ctxkit_planner.setup import Adapter, Setup
+from ctxkit_planner.shape import shape_of
+from ctxkit_planner.sizes import TRACKED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GIB = 2**30
+LLAMA_8B = {
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+}
+LLAMA_1B = LLAMA_8B | {
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 16,
+    "head_dim": 64,
+    "tie_word_embeddings": True,
+}
+QWEN_05B = {
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+    "vocab_size": 151936,
+    "tie_word_embeddings": True,
+}
+QWEN3_17B = {
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "tie_word_embeddings": True,
+}
+GEMMA = {"num_hidden_layers": 26, "hidden_size": 1152, "intermediate_size": 6912, "num_key_value_heads": 1}
+GEMMA |= {"num_attention_heads": 4, "vocab_size": 262144, "sliding_window": 512}
+MODELS = {
+    "Llama 8B": ("llama", LLAMA_8B),
+    "Llama 1B": ("llama", LLAMA_1B),
+    "Qwen2.5 0.5B": ("qwen2", QWEN_05B),
+    "Qwen3 1.7B": ("qwen3", QWEN3_17B),
+    "Gemma 3 1B": ("gemma3_text", GEMMA),
+    "Phi-3 mini": ("phi3", {}),
+    "StarCoder2 3B": ("starcoder2", {}),
+    "OLMo 2 7B": ("olmo2", {}),
+    "GPT-NeoX 20B": ("gpt_neox", {}),
+}
+LORA = Adapter(r=16)
+TECHNIQUES = {
+    "full, bf16": Setup(),
+    "full, fp32 weights": Setup(weights="float32"),
+    "LoRA fp32": Setup(adapter=LORA),
+    "LoRA bf16": Setup(adapter=replace(LORA, dtype_bytes=2)),
+    "LoRA fp32, no checkpointing": Setup(adapter=LORA, checkpointing="none"),
+    "full, no checkpointing": Setup(checkpointing="none"),
+    "LoRA fp32, full logits": Setup(adapter=LORA, loss="full"),
+    "LoRA fp32, 2 rows": Setup(adapter=LORA, rows=2),
+}
+LENGTHS = {"Llama 8B": (2048, 32768, 131072), "Llama 1B": (8192, 131072), "Qwen2.5 0.5B": (2048, 32768)}
+OTHERS = ("full, bf16", "LoRA fp32", "LoRA bf16")
+"""The techniques of the models that stand for their architecture, at 8192 tokens."""
+
+
+def cases() -> Iterator[tuple[str, Case]]:
+    """Yield every row of the table with the name of its technique."""
+    for model, (model_type, keys) in MODELS.items():
+        for tokens in LENGTHS.get(model, (8192,)):
+            for name, setup in TECHNIQUES.items():
+                if model in LENGTHS or name in OTHERS:
+                    yield name, Case(model, tokens, setup, model_type, keys)
+
+
+def row(name: str, case: Case) -> tuple[str, float]:
+    """Return one row of the table, and the ratio of formula and tracker."""
+    shape = shape_of(case.config().to_dict())
+    began = time.perf_counter()
+    formula = memory(shape, case.setup, case.tokens, TRACKED).allocated_bytes
+    asked = time.perf_counter() - began
+    seen = tracked(case)
+    ratio = formula / seen
+    figures = f"{formula / GIB:.2f} | {seen / GIB:.2f} | {ratio:.3f} | {asked * 1000:.1f}"
+    return f"| {case.model} | {case.tokens:,} | {name} | {figures} |", ratio
+
+
+def main() -> None:
+    """Print the table and, below it, how many rows are within 5 %."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="rows whose model has this in its name")
+    only = parser.parse_args().only
+    warnings.filterwarnings("ignore")
+    print("# Predicted memory against torch's MemTracker\n")
+    print(
+        "Written by `python benchmarks/plan_memory.py`; GiB of one device, without fragmentation and CUDA's context.\n"
+    )
+    print(
+        "| model | tokens | technique | formula | tracker | ratio | formula took, ms |\n|---|---|---|---|---|---|---|"
+    )
+    ratios = []
+    for name, case in cases():
+        if only not in case.model:
+            continue
+        line, ratio = row(name, case)
+        ratios.append(ratio)
+        print(line, flush=True)
+    near = sum(abs(ratio - 1) <= 0.05 for ratio in ratios)
+    print(f"\n{near} of {len(ratios)} within 5 %; lowest {min(ratios):.3f}, highest {max(ratios):.3f}.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
