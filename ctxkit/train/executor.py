@@ -27,6 +27,7 @@ from ctxkit import identity, yaml_core
 from ctxkit.checks import load
 from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit.host import Host
+from ctxkit.masking import mask
 from ctxkit.reading import Located
 from ctxkit.registry import collect
 from ctxkit.rundir import RunDirectory
@@ -125,8 +126,11 @@ def prepare_parts(located: Located, directory: RunDirectory, part: Part, executi
     made elsewhere find both.
 
     Raises:
-        CtxkitError: datatrove is missing, an argument is not known, the cluster refuses, or a part fails.
+        CtxkitError: datatrove is missing, an argument is not known, the cluster refuses, or a part fails; or what was
+            typed holds a secret, which datatrove would write into its files.
     """
+    if mask(part.line()) != part.line():
+        raise _wrong("datatrove would write a secret into its files", "leave it to the environment, as HF_TOKEN is")
     build = _Builder.of(execution, part, located.recipe.name)
     with directory.locked(), full_disk_said(directory.path):
         directory.claim(identity.fingerprint(located.recipe))

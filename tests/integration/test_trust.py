@@ -380,3 +380,12 @@ def test_a_run_asks_nothing_of_the_network(planted: Planted) -> None:
     """No usage ping and no look at the hub: only the source that lies behind a URL was asked for."""
     assert planted.reached
     assert not [asked for asked in planted.reached if "127.0.0.1" not in asked], planted.reached
+
+
+def test_executors_get_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """datatrove writes what it is given into files of its own, so it is not given any."""
+    recipe = next(_recipes(tmp_path))
+    words = ["--set", "description=https://me:planted-in-job@host", "--executor", "local", "--tasks", "2"]
+    assert main(["data", str(recipe), "--run-dir", str(tmp_path / "run"), *words]) == 2
+    assert "datatrove would write a secret into its files" in capsys.readouterr().err
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file() and b"planted-in" in path.read_bytes()]
