@@ -1,15 +1,16 @@
-"""The micro recipe in a file, and a way to run it in a process of its own."""
+"""The micro recipe in a file, and ways to run it in a process of its own."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.integration.forking import Server, server
 from tests.integration.micro import RECIPE
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +22,13 @@ def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "micro.yaml"
     path.write_text(RECIPE, encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def processes() -> Iterator[Server]:
+    """What starts runs, and lines that a person types, in processes of their own: all forked from one that is warm."""
+    with server() as found:
+        yield found
 
 
 @pytest.fixture

@@ -8,23 +8,36 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 SERVER = """
 import gc, importlib, json, os, sys, traceback
 from ctxkit.errors import CtxkitError
 from ctxkit.train import run
 
+def typed(order):
+    from ctxkit.cli import main
+
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{order['said']}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    os.chdir(order["cwd"])
+    os.environ.update(order["env"])
+    sys.argv = ["ctxkit", *order["line"]]
+    return main(order["line"])
+
 def one(order, rank):
     os.dup2(2, 1)
     if order["world"] > 1:
         ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": order["world"], "MASTER_PORT": order["port"]}
         os.environ.update({key: str(value) for key, value in ranks.items()}, MASTER_ADDR="127.0.0.1")
+    if "line" in order:
+        return typed(order)
     try:
         run(order["recipe"], order["directory"], order["sets"])
     except CtxkitError as error:
@@ -47,6 +60,7 @@ for line in sys.stdin:
             except Exception:
                 traceback.print_exc()
             finally:
+                sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(code)
         pids.append(pid)
@@ -54,6 +68,16 @@ for line in sys.stdin:
     print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]), flush=True)
 """
 PATIENCE_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a line that was typed."""
+
+    codes: list[int]
+    """The exit status of each process; negative is a signal."""
+    out: str
+    err: str
 
 
 @dataclass
@@ -65,11 +89,21 @@ class Server:
 
     def start(self, recipe: Path, directory: Path, sets: Sequence[str] = (), world: int = 1) -> list[int]:
         """Start a run and return the ids of its processes; with more than one they are gloo's."""
+        return self._ordered(world, {"recipe": str(recipe), "directory": str(directory), "sets": list(sets)})
+
+    def typed(self, *line: str, cwd: Path, world: int = 1, **env: str) -> Ended:
+        """Do what `ctxkit LINE` does, in processes that a launcher might have started; wait for them."""
+        with tempfile.TemporaryDirectory() as folder:
+            said = Path(folder, "said")
+            self._ordered(world, {"line": line, "cwd": str(cwd), "env": env, "said": str(said)})
+            codes = self.ended()
+            return Ended(codes, *(said.with_suffix(end).read_text() for end in (".out", ".err")))
+
+    def _ordered(self, world: int, what: dict[str, Any]) -> list[int]:
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             port = found.getsockname()[1]
-        order = {"recipe": str(recipe), "directory": str(directory), "sets": list(sets), "world": world, "port": port}
-        self.orders.write(json.dumps(order) + "\n")
+        self.orders.write(json.dumps({**what, "world": world, "port": port}) + "\n")
         self.orders.flush()
         pids: list[int] = json.loads(self.answers.readline())
         return pids

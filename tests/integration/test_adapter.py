@@ -86,10 +86,9 @@ def test_full_stage_after_an_adapter_merges_it(tmp_path: Path) -> None:
     assert not torch.equal(found[name], weights(made / "base" / "model")[name])
 
 
-def test_new_tokens_are_trained_with_the_adapter(tmp_path: Path) -> None:
+def test_new_tokens_are_trained_with_the_adapter(adapted: Path, tmp_path: Path) -> None:
     """A chunker's special tokens get embeddings, trained and saved with the adapter, input and output still one."""
-    (tmp_path / "micro.yaml").write_text(RECIPE)
-    base = run(tmp_path / "micro.yaml", tmp_path / "first", ("evals=[]",)).path / "stages" / "base" / "model"
+    base = adapted / "stages" / "base" / "model"
     (tmp_path / "a.py").write_text("import b\n\n\ndef f():\n    return b.g()\n" * 9)
     (tmp_path / "b.py").write_text("def g():\n    return 1\n" * 9)
     (tmp_path / "repo.yaml").write_text(
@@ -115,10 +114,9 @@ def test_new_tokens_are_trained_with_the_adapter(tmp_path: Path) -> None:
     assert not torch.allclose(rows[new], old.mean(0), atol=1e-3)
 
 
-def test_what_is_trained_beside_an_adapter_is_float32(tmp_path: Path) -> None:
+def test_what_is_trained_beside_an_adapter_is_float32(adapted: Path, tmp_path: Path) -> None:
     """Norms of a model in 16 bits move by less than 16 bits can hold, under mixed precision, and are saved so."""
-    (tmp_path / "micro.yaml").write_text(RECIPE)
-    base = run(tmp_path / "micro.yaml", tmp_path / "first", ("evals=[]",)).path / "stages" / "base" / "model"
+    base = adapted / "stages" / "base" / "model"
     (tmp_path / "norms.yaml").write_text(
         f"name: norms\nmodel: {{name_or_path: {base}, dtype: bfloat16}}\n"
         "adapter: {r: 2, target_modules: [q_proj], modules_to_save: [input_layernorm, norm]}\n"
@@ -134,11 +132,10 @@ def test_what_is_trained_beside_an_adapter_is_float32(tmp_path: Path) -> None:
         assert not torch.equal(tensor, tensor.to(torch.bfloat16).float())
 
 
-def test_quantized_weights_train_with_an_adapter(tmp_path: Path) -> None:
+def test_quantized_weights_train_with_an_adapter(adapted: Path, tmp_path: Path) -> None:
     """QLoRA: four-bit weights that stay, an adapter that is saved."""
     pytest.importorskip("bitsandbytes")
-    (tmp_path / "micro.yaml").write_text(RECIPE)
-    base = run(tmp_path / "micro.yaml", tmp_path / "first", ("evals=[]",)).path / "stages" / "base" / "model"
+    base = adapted / "stages" / "base" / "model"
     (tmp_path / "q.yaml").write_text(
         f"name: q\nmodel: {{name_or_path: {base}, dtype: bfloat16, quantization_config: {{load_in_4bit: true, "
         f"bnb_4bit_quant_type: nf4, bnb_4bit_compute_dtype: bfloat16}}}}\nadapter: {ADAPTER}\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from safetensors.torch import load_file
 
 from ctxkit.errors import CtxkitError, DataError, DiskError, ExitCode, NotFiniteError, RecipeError
 from ctxkit.train import run, validate_deep
+from tests.integration.forking import Server
 from tests.integration.micro import RECIPE
 
 pytestmark = pytest.mark.torch
@@ -99,24 +99,21 @@ def test_run_directory_that_cannot_be_written_is_exit_code_6(recipe: Path, tmp_p
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 @pytest.mark.slow
-def test_full_disk_is_exit_code_6_and_costs_nothing(
-    recipe: Path, tmp_path: Path, command: Callable[..., subprocess.Popen[str]]
-) -> None:
+def test_full_disk_is_exit_code_6_and_costs_nothing(recipe: Path, tmp_path: Path, processes: Server) -> None:
     """With no space for a checkpoint the run ends with 6; with space the same command finishes."""
     disk = tmp_path / "run"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "none", str(disk)], check=False)
     if mounted.returncode:
         pytest.skip("this machine does not let a small disk be mounted")
+    line = ("run", str(recipe), "--run-dir", str(disk))
     try:
-        process = command()
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == ExitCode.DISK, said
-        assert "Traceback" not in said
+        full = processes.typed(*line, cwd=tmp_path)
+        assert full.codes == [ExitCode.DISK], full.err
+        assert "Traceback" not in full.err
         subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
-        process = command()
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == ExitCode.DONE, said
+        done = processes.typed(*line, cwd=tmp_path)
+        assert done.codes == [ExitCode.DONE], done.err
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

@@ -9,7 +9,6 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from ctxkit.train.curriculum import row_table
 from ctxkit.train.rows import open_rows
 from ctxkit.train.trainer import ScaledTrainer
 from ctxkit_curriculum import PhasesOptions
-from tests.integration.forking import Server, server
+from tests.integration.forking import Server
 from tests.integration.micro import RECIPE, losses, weights
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
@@ -163,13 +162,6 @@ def test_window_of_each_step(uninterrupted: Path) -> None:
     assert [(line["window"], line["first_step"], line["last_step"]) for line in grown] == [
         ([8, 8], 1, 1), ([16, 24], 2, 3), ([32, 32], 4, 6),
     ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def processes() -> Iterator[Server]:
-    """What starts runs in processes of their own."""
-    with server() as found:
-        yield found
 
 
 def assert_same(directory: Path, other: Path) -> None:

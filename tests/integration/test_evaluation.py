@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from ctxkit.errors import ExitCode
 from ctxkit.recipe import TokenizerTraining
 from ctxkit.train.tokenizer import byte_tokenizer
 from ctxkit_evals import perplexity
+from tests.integration.forking import Server
 
 pytestmark = pytest.mark.torch
 
@@ -176,19 +175,10 @@ def test_mistakes(folder: Path, capsys: pytest.CaptureFixture[str], typed: list[
     assert [path for path in sorted(folder.rglob("*")) if path not in before and path.suffix == ".json"] == []
 
 
-def test_two_processes_share_the_work(folder: Path) -> None:
+def test_two_processes_share_the_work(folder: Path, processes: Server) -> None:
     """The figures of two processes are those of one, and each measured a part."""
     assert main(["eval", "model", "--suite", "suite.yaml", "--output", "one"]) == ExitCode.DONE
-    torchrun = Path(sys.executable).parent / "torchrun"
-    line = [str(torchrun), "--nproc-per-node", "2", "-m", "ctxkit", "eval", "model", "--suite", "suite.yaml"]
-    done = subprocess.run(
-        [*line, "--output", "two"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert done.returncode == ExitCode.DONE, done.stderr
-    assert done.stdout.count("results:") == 1
+    done = processes.typed("eval", "model", "--suite", "suite.yaml", "--output", "two", cwd=folder, world=2)
+    assert done.codes == [ExitCode.DONE, ExitCode.DONE], done.err
+    assert done.out.count("results:") == 1
     assert measured(folder / "two") == measured(folder / "one")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from ctxkit.errors import CtxkitError, DataError
 from ctxkit.rehearsal import toy_config
 from ctxkit.rundir import RunDirectory
 from ctxkit.train.rehearsal import _architecture, _clear, unreached
+from tests.integration.forking import Server
 from tests.integration.micro import RECIPE
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
@@ -33,61 +32,59 @@ train: {num_train_epochs: 3, lr_scheduler_type: warmup_stable_decay, lr_schedule
 """
 
 
-def rehearse(recipe: Path | str, folder: Path, *launcher: str) -> subprocess.CompletedProcess[str]:
-    """Run `ctxkit run RECIPE --rehearse`."""
-    start = launcher or (sys.executable, "-m", "ctxkit")
-    line = [*start, "run", str(recipe), "--rehearse", "--run-dir", str(folder)]
-    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT, timeout=280)
+Capture = pytest.CaptureFixture[str]
 
 
-def test_a_launcher_changes_nothing(tmp_path: Path) -> None:
-    """Two processes are started, one rehearses; the small model has the architecture and the scaled frequencies."""
-    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "ctxkit")
-    done = rehearse("recipes/llama2_32k_yarn.yaml", tmp_path / "run", *launcher)
-    assert done.returncode == 0, done.stderr
+def rehearse(recipe: Path, folder: Path) -> int:
+    """Run `ctxkit run RECIPE --rehearse` here; return its exit status."""
+    return main(["run", str(recipe), "--rehearse", "--run-dir", str(folder)])
+
+
+def test_a_launcher_changes_nothing(tmp_path: Path, processes: Server) -> None:
+    """Of two processes one rehearses; the small model has the architecture and the scaled frequencies."""
+    line = ("run", "recipes/llama2_32k_yarn.yaml", "--rehearse", "--run-dir", str(tmp_path / "run"))
+    done = processes.typed(*line, cwd=ROOT, world=2, ACCELERATE_USE_CPU="true", LOCAL_WORLD_SIZE="2")
+    assert done.codes == [0, 0], done.err
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "done"
     config = AutoConfig.from_pretrained(tmp_path / "run/stages/llama2-7b-32k-yarn/model")
     assert (config.model_type, config.head_dim, config.max_position_embeddings) == ("llama", 128, 1024)
     assert config.rope_parameters["original_max_position_embeddings"] == 128
     assert config.rope_parameters["factor"] == 8
-    assert done.stderr.count("passed in") == 1
+    assert done.err.count("passed in") == 1
 
 
-def test_chats_stand_in_for_chats(tmp_path: Path) -> None:
+def test_chats_stand_in_for_chats(tmp_path: Path, capsys: Capture) -> None:
     """A dataset of chats that cannot be reached is replaced by chats in its columns; what was done is said."""
     recipe = tmp_path / "chat.yaml"
     recipe.write_text(CHAT)
-    done = rehearse(recipe, tmp_path / "run")
-    assert done.returncode == 0, done.stderr
-    assert "STAND-IN: the dataset nobody/chats" in done.stderr
-    assert "STAND-IN: the config of Qwen/Qwen2.5-0.5B-Instruct" in done.stderr
+    assert rehearse(recipe, tmp_path / "run") == 0
+    err = capsys.readouterr().err
+    assert "STAND-IN: the dataset nobody/chats" in err
+    assert "STAND-IN: the config of Qwen/Qwen2.5-0.5B-Instruct" in err
     said = yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())
     source = said["stages"][0]["data"]["sources"][0]
     assert (source["path"], source["messages_column"], source["revision"]) == ("json", "turns", None)
     assert said["stages"][0]["train"]["lr_scheduler_kwargs"] == {"num_decay_steps": 1}
 
 
-def test_a_mended_recipe_is_rehearsed_anew(tmp_path: Path) -> None:
+def test_a_mended_recipe_is_rehearsed_anew(tmp_path: Path, capsys: Capture) -> None:
     """A mistake that only running finds is found, and does not stand in the way of the next rehearsal."""
     recipe = tmp_path / "micro.yaml"
     recipe.write_text(RECIPE.replace("learning_rate: 1.0e-2", "optim_args: {nonsense: 1}"))
-    wrong = rehearse(recipe, tmp_path / "run")
-    assert wrong.returncode != 0
-    assert "error: " in wrong.stderr
+    assert rehearse(recipe, tmp_path / "run") != 0
+    assert "error: " in capsys.readouterr().err
     recipe.write_text(RECIPE)
-    done = rehearse(recipe, tmp_path / "run")
-    assert done.returncode == 0, done.stderr
+    assert rehearse(recipe, tmp_path / "run") == 0
 
 
-def test_a_run_is_never_cleared(tmp_path: Path) -> None:
+def test_a_run_is_never_cleared(tmp_path: Path, capsys: Capture) -> None:
     """A run directory of a real run is refused, with everything in it kept."""
     recipe = tmp_path / "micro.yaml"
     recipe.write_text(RECIPE)
     (tmp_path / "run").mkdir()
     (tmp_path / "run/run.json").write_text('{"status": "done"}')
-    done = rehearse(recipe, tmp_path / "run")
-    assert done.returncode == 4
-    assert "holds run.json, and no rehearsal" in done.stderr
+    assert rehearse(recipe, tmp_path / "run") == 4
+    assert "holds run.json, and no rehearsal" in capsys.readouterr().err
     assert (tmp_path / "run/run.json").read_text() == '{"status": "done"}'
 
 

@@ -452,16 +452,17 @@ def test_samples_are_named_by_what_was_asked(
     """Two reports share names only where tokens, length and stride are the same, whatever the model."""
     from transformers import AutoModelForCausalLM
 
-    once = ids_and_texts(kind(), model, tokenizer)
+    texts = [Document(document.text[:150], id=document.id) for document in TEXT]
+    once = ids_and_texts(kind(documents=texts), model, tokenizer)
     assert len(once[0]) == 8
     other = AutoModelForCausalLM.from_config(model.config).eval()
-    assert ids_and_texts(kind(), other, tokenizer) == once
-    edited = [Document(document.text.replace("quick", "quiet"), id=document.id) for document in TEXT]
+    assert ids_and_texts(kind(documents=texts), other, tokenizer) == once
+    edited = [Document(document.text.replace("quick", "quiet"), id=document.id) for document in texts]
     for change in ({"stride": 2}, {"documents": edited}, {"lengths": (32, 64), "stride": 3}):
-        ids, texts = ids_and_texts(kind(**change), model, tokenizer)
+        ids, named = ids_and_texts(kind(**{"documents": texts, **change}), model, tokenizer)
         assert not ids & once[0]
-        assert texts != once[1]
-    moved = [Document(document.text, id=f"elsewhere/{document.id}") for document in TEXT]
+        assert named != once[1]
+    moved = [Document(document.text, id=f"elsewhere/{document.id}") for document in texts]
     assert ids_and_texts(kind(documents=moved), model, tokenizer)[1] == once[1]
 
 
