@@ -383,7 +383,7 @@ def test_a_run_asks_nothing_of_the_network(planted: Planted) -> None:
 
 
 def test_executors_get_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """datatrove writes what it is given into files of its own, so it is not given any."""
+    """The library writes what it is given into files of its own, so it is not given any."""
     recipe = next(_recipes(tmp_path))
     words = ["--set", "description=https://me:planted-in-job@host", "--executor", "local", "--tasks", "2"]
     assert main(["data", str(recipe), "--run-dir", str(tmp_path / "run"), *words]) == 2
