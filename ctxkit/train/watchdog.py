@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ctxkit import launch
 from ctxkit.errors import CtxkitError, ExitCode, HungError
@@ -92,7 +92,7 @@ class Watchdog:
             self._end(said)
         self._dump()
         time.sleep(2 * self._courtesy)
-        os._exit(ExitCode.HUNG)
+        _leave()
 
     def _said(self, record: dict[str, Any], *, gone: bool) -> str:
         named = f"process {record['rank']} ({record['host']}, pid {record['pid']})"
@@ -113,7 +113,7 @@ class Watchdog:
             self.directory.update(status="failed", error=str(error), exit_code=int(ExitCode.HUNG))
         print(f"error: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the thread that would say it is stuck
         time.sleep(self._courtesy)
-        os._exit(ExitCode.HUNG)
+        _leave()
 
     @property
     def _courtesy(self) -> float:
@@ -129,7 +129,7 @@ class Watchdog:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             if self.judged():
-                os._exit(ExitCode.HUNG)  # the process that found it says so
+                _leave()  # the process that found it says so
             others = self._others()
             for record in others:
                 if "error" in record:
@@ -171,6 +171,12 @@ def lost_said(watchdog: Watchdog) -> Iterator[None]:
         if launch.world_size() == 1 or not watchdog.pulse.training or not LOST.search(str(error)):
             raise
         raise watchdog.lost(error) from error
+
+
+def _leave() -> NoReturn:
+    """End this process from beside the thread that is stuck in a collective."""
+    launch.report(ExitCode.HUNG)
+    os._exit(ExitCode.HUNG)
 
 
 def _behind(found: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -119,31 +120,43 @@ def test_a_process_that_failed_says_why(watchdog: Watchdog) -> None:
         raise RuntimeError("shape '[2]' is invalid for input of size 3")
 
 
-def until_saved(directory: Path) -> None:
-    """Wait until a first checkpoint is whole, and both processes have said that they train."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
+@contextmanager
+def two(forks: Server, recipe: Path, directory: Path, *sets: str) -> Iterator[list[int]]:
+    """Start two processes; within, a first checkpoint is whole and both train. Both are ended behind it, however."""
+    pids = forks.start(recipe, directory, sets, world=2)
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not _saved(directory):
+            assert time.monotonic() < deadline, "nothing was saved"
+            time.sleep(0.02)
+        yield pids
+    except BaseException:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        forks.ended()
+        raise
+
+
+def _saved(directory: Path) -> bool:
+    with suppress(FileNotFoundError):  # the oldest checkpoints go while we look
         sealed = list(directory.glob("stages/base/checkpoints/checkpoint-*/ctxkit.json"))
-        if sealed and [record["training"] for record in records(directory / FOLDER)] == [True, True]:
-            return
-        time.sleep(0.02)
-    raise TimeoutError("nothing was saved")
+        return bool(sealed) and [record["training"] for record in records(directory / FOLDER)] == [True, True]
+    return False
 
 
 def test_a_stopped_process_is_named(forks: Server, long: Path, tmp_path: Path) -> None:
     """Of two processes one is stopped: the other names it, its host and what it did, and ends with exit code 8."""
-    pids = forks.start(long, tmp_path / "run", ["launch.hang_timeout=4"], world=2)
-    until_saved(tmp_path / "run")
-    os.kill(pids[1], signal.SIGSTOP)
-    began = time.monotonic()
     status = tmp_path / "run/run.json"
-    while read_json(status).get("exit_code") is None and time.monotonic() < began + PATIENCE_SECONDS:
-        time.sleep(0.05)
-    took = time.monotonic() - began
-    os.kill(pids[1], signal.SIGKILL)
-    codes = forks.ended()
-    assert codes == [ExitCode.HUNG, -signal.SIGKILL]
-    assert 3 < took < 30
+    with two(forks, long, tmp_path / "run", "launch.hang_timeout=4") as pids:
+        os.kill(pids[1], signal.SIGSTOP)
+        began = time.monotonic()
+        while read_json(status).get("exit_code") is None and time.monotonic() < began + PATIENCE_SECONDS:
+            time.sleep(0.05)
+        took = time.monotonic() - began
+        os.kill(pids[1], signal.SIGKILL)
+        assert forks.ended() == [ExitCode.HUNG, -signal.SIGKILL]
+    assert 3 < took < PATIENCE_SECONDS
     said = read_json(status)["error"]
     assert f"process 1 ({socket.gethostname()}, pid {pids[1]}) has given no sign of life for" in said
     assert "it was seen last in stage base, step" in said
@@ -154,10 +167,9 @@ def test_a_stopped_process_is_named(forks: Server, long: Path, tmp_path: Path) -
 
 def test_a_dead_process_is_named(forks: Server, long: Path, tmp_path: Path) -> None:
     """One of two is killed: the other does not wait for the timeout, names it, and ends with exit code 8."""
-    pids = forks.start(long, tmp_path / "run", world=2)
-    until_saved(tmp_path / "run")
-    os.kill(pids[1], signal.SIGKILL)
-    assert forks.ended() == [ExitCode.HUNG, -signal.SIGKILL]
+    with two(forks, long, tmp_path / "run") as pids:
+        os.kill(pids[1], signal.SIGKILL)
+        assert forks.ended() == [ExitCode.HUNG, -signal.SIGKILL]
     said = read_json(tmp_path / "run/run.json")
     assert said["exit_code"] == ExitCode.HUNG
     assert f"pid {pids[1]}) has given no sign of life" in said["error"]
@@ -165,10 +177,9 @@ def test_a_dead_process_is_named(forks: Server, long: Path, tmp_path: Path) -> N
 
 def test_a_signal_to_one_process_saves_the_same_step_in_both(forks: Server, long: Path, tmp_path: Path) -> None:
     """A scheduler may tell one process alone: all of them save the step, and end with its exit code."""
-    pids = forks.start(long, tmp_path / "run", world=2)
-    until_saved(tmp_path / "run")
-    os.kill(pids[1], signal.SIGTERM)
-    assert forks.ended() == [ExitCode.PREEMPTED, ExitCode.PREEMPTED]
+    with two(forks, long, tmp_path / "run") as pids:
+        os.kill(pids[1], signal.SIGTERM)
+        assert forks.ended() == [ExitCode.PREEMPTED, ExitCode.PREEMPTED]
     newest, set_aside = checkpoints.newest(tmp_path / "run/stages/base/checkpoints")
     assert newest is not None
     assert not set_aside
