@@ -19,13 +19,13 @@ ONE = RECIPE[: RECIPE.index("evals:")] + RECIPE[RECIPE.index("stages:") : RECIPE
 ALL = ("train.save_total_limit=null",)
 
 
-def interrupted(finished: Path, directory: Path, step: int) -> Path:
+def interrupted(finished: Path, directory: Path, step: int, name: str = "base") -> Path:
     """Copy a run directory as it was when one of its checkpoints had been saved and nothing more."""
     shutil.copytree(finished, directory)
-    stage = directory / "stages/base"
+    stage = directory / "stages" / name
     shutil.rmtree(stage / "model")
-    for name in ("stage.json", "finished"):
-        (stage / name).unlink()
+    for file in ("stage.json", "finished"):
+        (stage / file).unlink()
     for path in (stage / "checkpoints").glob("checkpoint-*"):
         if int(path.name.rpartition("-")[2]) > step:
             shutil.rmtree(path)

@@ -14,6 +14,7 @@ from ctxkit.train import run
 from tests.integration.forking import Server, server
 from tests.integration.going_on import ALL, ONE, interrupted, recorded, rows
 from tests.integration.micro import losses
+from tests.integration.test_parallel import DATA, HEAD, LAYOUTS, written
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -76,13 +77,15 @@ def test_rows_of_each_step_are_the_same(
     assert losses(two) == pytest.approx(alone, rel=1e-4)
 
 
-def test_one_process_becomes_two(forked: Server, tmp_path: Path) -> None:
-    """The accumulation follows the processes in the other direction too."""
+def test_one_process_becomes_two_and_its_batch_smaller(forked: Server, tmp_path: Path) -> None:
+    """The accumulation follows both: in the other direction too, and where memory was short."""
     assert ran(forked, tmp_path / "alone", BATCH, 1) == [0]
-    one = interrupted(tmp_path / "alone", tmp_path / "other", 4)
-    assert ran(forked, one, BATCH, 2) == [0, 0]
-    assert rows(one) == rows(tmp_path / "alone")
-    assert losses(one) == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
+    smaller = (*BATCH, "stages.base.train.per_device_train_batch_size=1")
+    for name, sets, world in (("two", BATCH, 2), ("smaller", smaller, 1)):
+        other = interrupted(tmp_path / "alone", tmp_path / name, 4)
+        assert ran(forked, other, sets, world) == [0] * world
+        assert rows(other) == rows(tmp_path / "alone")
+        assert losses(other) == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
 
 
 def test_processes_that_cannot_keep_the_rows(forked: Server, tmp_path: Path) -> None:
@@ -98,10 +101,18 @@ def test_processes_that_cannot_keep_the_rows(forked: Server, tmp_path: Path) -> 
     assert "checkpoint-4" not in [path.name for path in (one / "stages/base/checkpoints").iterdir()]
 
 
-def test_smaller_batch_of_the_same_rows(forked: Server, tmp_path: Path) -> None:
-    """Who ran out of memory halves the batch: the accumulation follows, the rows of a step stay."""
-    assert ran(forked, tmp_path / "alone", BATCH, 1) == [0]
-    one = interrupted(tmp_path / "alone", tmp_path / "other", 4)
-    assert ran(forked, one, (*BATCH, "stages.base.train.per_device_train_batch_size=1"), 1) == [0]
-    assert rows(one) == rows(tmp_path / "alone")
-    assert losses(one) == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
+def test_fsdp_goes_on_with_other_processes(tmp_path: Path) -> None:
+    """Its checkpoints hold the whole optimizer: two processes save, four go on, and the losses stay."""
+    sets = ("train.gradient_accumulation_steps=2", "train.save_total_limit=null")
+    with server("tests.integration.shims") as forks:
+        (tmp_path / "start.yaml").write_text(HEAD + "  max_steps: 0\n" + DATA, encoding="utf-8")
+        forks.start(tmp_path / "start.yaml", tmp_path / "start")
+        assert forks.ended() == [ExitCode.DONE]
+        recipe = written(tmp_path, tmp_path / "start/stages/micro/model", LAYOUTS["fsdp"], 1)
+        forks.start(recipe, tmp_path / "two", sets, 2)
+        assert forks.ended() == [ExitCode.DONE] * 2
+        other = interrupted(tmp_path / "two", tmp_path / "other", 4, "two")
+        forks.start(recipe, other, sets, 4)
+        assert forks.ended() == [ExitCode.DONE] * 4
+    assert read_json(other / "stages/two/checkpoints/begun.json")["num_processes"] == 4
+    assert losses(other) == pytest.approx(losses(tmp_path / "two"), rel=1e-5)
