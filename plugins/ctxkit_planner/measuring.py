@@ -73,7 +73,10 @@ def _model(config: Mapping[str, Any], setup: Setup, device: str) -> Any:
     asked = AutoConfig.for_model(config["model_type"], **keys)
     with torch.device(device):
         return AutoModelForCausalLM.from_config(
-            asked, dtype=getattr(torch, setup.weights), attn_implementation=KERNELS[setup.attention]
+            asked,
+            dtype=getattr(torch, setup.weights),
+            attn_implementation=KERNELS[setup.attention],
+            trust_remote_code=False,
         )
 
 
