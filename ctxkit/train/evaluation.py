@@ -18,6 +18,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from ctxkit import identity, launch, provenance, yaml_core
 from ctxkit.errors import CtxkitError, ExitCode, ResumeError, StoppedError
 from ctxkit.host import Host
+from ctxkit.masking import masked
 from ctxkit.recipe import MODEL, ModelSection
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json, write_text
 from ctxkit.spec import Context, EvalReport
@@ -202,7 +203,7 @@ def _claim(measured: _Measured, directory: RunDirectory, command: list[str]) -> 
         original_window=measured.context.original_max_position_embeddings,
         stages=[{"name": MODEL, "length": measured.window, **untrained}],
     )
-    write_text(directory.path / "suite.yaml", yaml_core.dump(measured.suite.model_dump(mode="json")))
+    write_text(directory.path / "suite.yaml", yaml_core.dump(masked(measured.suite.model_dump(mode="json"))))
 
 
 def _name(model: ModelSection) -> str:
