@@ -154,12 +154,14 @@ class StopAtStepEnd(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Ask for a save and an end if any process was told to stop."""
+        agreed = self._stop.received
         if world_size() > 1:
             # The launcher signals every process, but not all of them within the same step.
-            flag = torch.tensor(self._stop.received, device=args.device)
+            flag = torch.tensor(agreed, device=args.device)
             torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-            self._stop.received = int(flag)
-        if self._stop.received:
+            agreed = int(flag)
+        if agreed:  # one that came while they agreed is not forgotten, and counts at the end of the next step
+            self._stop.received = agreed
             control.should_save = True
             control.should_training_stop = True
 

@@ -18,7 +18,7 @@ from trl import SFTTrainer
 from ctxkit.errors import ExitCode, StoppedError
 from ctxkit.rundir import read_json
 from ctxkit.train import checkpoints, progress, run, signals, stage, trainer
-from ctxkit.train.callbacks import Progress
+from ctxkit.train.callbacks import Progress, StopAtStepEnd
 from ctxkit.train.pulse import Pulse
 from tests.integration.micro import RECIPE, losses, weights
 
@@ -122,6 +122,22 @@ def test_a_second_interrupt_ends_at_once() -> None:
     line = [sys.executable, "-c", code, signals.__file__]
     ended = subprocess.run(line, capture_output=True, text=True, check=False, timeout=100)
     assert (ended.returncode, ended.stdout) == (-signal.SIGINT, "goes on\n")
+
+
+def test_a_signal_that_comes_while_the_processes_agree_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait for one another most of the time: the step that is agreed on ends as agreed, and the next one stops."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    stop, args, sent = signals.StopSignal(), TrainingArguments(), [signal.SIGTERM]
+    reduce = lambda *_, **__: signal.raise_signal(sent.pop()) if sent else None  # noqa: E731
+    monkeypatch.setattr(torch.distributed, "all_reduce", reduce)
+    callback, asked = StopAtStepEnd(stop), []
+    with stop.installed(), stop.deferred():
+        for _ in range(2):
+            control = TrainerControl()
+            callback.on_step_end(args, TrainerState(), control)
+            asked.append(control.should_save and control.should_training_stop)
+    assert asked == [False, True]
+    assert stop.received == signal.SIGTERM
 
 
 def test_it_is_said_what_the_end_waits_for(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
