@@ -102,8 +102,8 @@ def _head(recipe: Recipe) -> Iterator[Change]:
     cpu = "a rehearsal runs on the CPU, in one process"
     if recipe.launch.num_processes > 1:
         yield Change(("launch", "num_processes"), 1, cpu)
-    for field in recipe.launch.model_fields_set - {"num_processes"}:
-        yield Change(("launch", field), None, cpu)
+    for key in sorted(recipe.launch.model_fields_set - {"num_processes"}):
+        yield Change(("launch", key), None, cpu)
     if recipe.model.adapter_name_or_path:
         yield Change(("model", "adapter_name_or_path"), None, "it fits the model at its full size alone")
     if recipe.model.dtype != "float32":
