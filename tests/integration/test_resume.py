@@ -306,9 +306,9 @@ def test_default_written_out_is_no_change(at_4: Path, one: Path) -> None:
 
 def test_free_keys_take_effect(at_4: Path, one: Path) -> None:
     """Transformers would go on by the intervals of the checkpoint; the weights are the same to the last bit."""
-    again(at_4, "train.save_steps=3", "train.logging_steps=2", "train.dataloader_num_workers=1")
+    again(at_4, "train.save_steps=100", "train.logging_steps=2", "train.dataloader_num_workers=1")
     saved = {path.name for path in (at_4 / "stages/base/checkpoints").glob("checkpoint-*")}
-    assert saved == {"checkpoint-2", "checkpoint-4", "checkpoint-6", "checkpoint-8"}
+    assert saved == {"checkpoint-2", "checkpoint-4", "checkpoint-8"}
     assert_same_one(at_4, one, lost={5, 7})
 
 
