@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import re
 import shlex
 import sys
@@ -171,6 +172,7 @@ def planned_on(located: Located, host: Host, machines: Hardware) -> PlanAnswer:
     if located.recipe.model.name_or_path is not None:
         why = "its licence must be accepted on the hub first"
         request = replace(request, config=None, config_source=why)
+    os.environ["CTXKIT_CACHE"] = os.devnull  # where no GPU was measured
     answer: PlanAnswer = host.first("ctxkit_plan", request=request)
     return answer
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ctxkit.spec import PlanAnswer
 from ctxkit_planner import setups, text
+from ctxkit_planner.corrections import measure
 from ctxkit_planner.gpus import gpu_found, gpu_named
 from ctxkit_planner.parameters import parameters
-from ctxkit_planner.plans import Plan, config_of, make_plan
+from ctxkit_planner.plans import Plan, config_of, make_plan, needed_config
 from ctxkit_planner.shape import shape_of
 from ctxkit_planner.speed import flops
 
@@ -23,9 +24,13 @@ def plan_answer(request: PlanRequest) -> PlanAnswer:
     """Return the whole plan.
 
     Raises:
-        CtxkitError: the GPU, or the model's shape, is not known.
+        CtxkitError: the GPU, or the model's shape, is not known; or there is no such GPU to calibrate on.
     """
-    plan = make_plan(request, gpu_named(request.hardware.gpu or ""))
+    gpu = gpu_named(request.hardware.gpu or "")
+    plan = make_plan(request, gpu)
+    if request.hardware.calibrate and plan.largest is not None:
+        measure(gpu, needed_config(request)[0], plan.largest.setup, plan.largest.tokens)
+        plan = make_plan(request, gpu)
     return PlanAnswer(plan_values(plan), text.render(plan))
 
 
@@ -94,6 +99,7 @@ def _stage_values(plan: StagePlan) -> dict[str, Any]:
         "peak_bytes": needed.peak_bytes,
         "host_memory_bytes": dict(needed.host),
         "host_bytes": needed.host_bytes * plan.machines.beside,
+        "calibrated": plan.calibrated,
         "fits": plan.fits,
         "largest_window": plan.largest_window,
         "flops_per_token": flops(plan.shape, plan.setup, plan.tokens).executed,

@@ -189,12 +189,11 @@ def sequence_parallel(size: int) -> Change:
         write = {} if setup.sharding == "zero3" else _zero3_written(plan)
         write = _merged(write, _engine(plan, {"parallelism_config": {"sp_size": size}}))
         write = _merged(write, {"train": {"gradient_accumulation_steps": times}})
-        price: tuple[str, ...] = ()
-        if plan.stage.document_mask:
-            write = _merged(write, {"data": {"packing": {"document_mask": False}}})
-            price = ("attention reaches over the documents of a row",)
-        made = _changed(plan, less, f"sequence parallel over {size} GPUs", write, price)
-        return replace(made, alters=bool(price))
+        if plan.stage.document_mask and setup.attention != "flash":
+            # Of the others none tells the documents of a row apart here.
+            less = replace(less, attention="flash")
+            write = _merged(write, {"model": {"attn_implementation": "flash_attention_2"}})
+        return _changed(plan, less, f"sequence parallel over {size} GPUs", write)
 
     return change
 
@@ -264,7 +263,9 @@ def _exchangeable(plan: StagePlan, size: int) -> bool:
     loss = stage.settings.get("loss_type") == "dft" or bool(stage.settings.get("label_smoothing_factor"))
     skips = stage.positions_skip and plan.setup.attention == "flash"
     even = heads and stage.row_length % size == 0
-    return even and not loss and not skips and plan.setup.attention != "eager" and _spreadable(plan)
+    documents = stage.document_mask and (plan.setup.rows > 1 or plan.setup.compute_bytes == 4)
+    refused = loss or skips or documents or plan.setup.attention == "eager"
+    return even and not refused and _spreadable(plan)
 
 
 def _fsdp_config(plan: StagePlan) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from ctxkit_planner.step import Step
 from ctxkit_planner.tape import PARTS, Tape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ctxkit_planner.setup import Setup
     from ctxkit_planner.shape import Shape
     from ctxkit_planner.sizes import Backend
+
+    Needs = Callable[[Shape, Setup, int], "Memory"]
 
 DEVICE_PARTS = (*PARTS, "fragmentation")
 """The parts of a device's memory, in the order in which they are shown."""
@@ -84,11 +86,16 @@ def pinned(size: float) -> float:
     return 2.0 ** math.ceil(math.log2(max(size, 1.0)))
 
 
-def largest_window(shape: Shape, setup: Setup, device_bytes: float, host_bytes: float, multiple: int = 1024) -> int:
-    """Return the longest row, in tokens and a multiple of `multiple`, that fits both memories; 0 where none does."""
+def largest_window(
+    shape: Shape, setup: Setup, device_bytes: float, host_bytes: float, multiple: int = 1024, needs: Needs = memory
+) -> int:
+    """Return the longest row, in tokens and a multiple of `multiple`, that fits both memories; 0 where none does.
+
+    `needs` says the peak of rows of a length; another than `memory` may correct it.
+    """
 
     def fits(units: int) -> bool:
-        needed = memory(shape, setup, units * multiple)
+        needed = needs(shape, setup, units * multiple)
         return needed.peak_bytes <= device_bytes and needed.host_bytes <= host_bytes
 
     if not fits(1):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from ctxkit_planner.memory import largest_window, memory
+from ctxkit_planner.corrections import correction, needed
+from ctxkit_planner.memory import largest_window
 from ctxkit_planner.parameters import parameters
 from ctxkit_planner.setups import setup_of
 from ctxkit_planner.speed import step
@@ -55,7 +56,12 @@ class StagePlan:
     @cached_property
     def memory(self) -> Memory:
         """Its peak."""
-        return memory(self.shape, self.setup, self.tokens)
+        return needed(self.machines.gpu, self.shape, self.setup, self.tokens)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether measured figures correct that."""
+        return correction(self.machines.gpu, self.shape, self.setup) is not None
 
     @cached_property
     def fits(self) -> bool:
@@ -103,7 +109,8 @@ class StagePlan:
         machines = self.machines
         multiple = WINDOW_STEP * self.setup.sequence_size if self.setup.sequence == "ulysses" else WINDOW_STEP
         host = machines.host_bytes / machines.beside
-        return largest_window(self.shape, self.setup, machines.usable_bytes, host, multiple)
+        needs = partial(needed, machines.gpu)
+        return largest_window(self.shape, self.setup, machines.usable_bytes, host, multiple, needs)
 
     @cached_property
     def counted(self) -> tuple[int, int]:

@@ -211,13 +211,20 @@ def _listed(names: tuple[str, ...]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def _checked(plan: Plan) -> str:
+    measured = [stage.calibrated for stage in plan.trained]
+    if all(measured):
+        return "corrected by what was measured on such a GPU"
+    return "in part corrected by what was measured" if any(measured) else "not measured on this GPU"
+
+
 def _basis(plan: Plan) -> Iterator[str]:
     """Yield what the figures rest on."""
     host = plan.machines.host_bytes
     notes = [
         *plan.notes,
         f"shape of the model: {plan.source}",
-        "memory: by formulas, not measured on this GPU (docs/plan-memory.md)",
+        f"memory: by formulas, {_checked(plan)} (docs/plan-memory.md)",
         "time: operations counted, the rate is an assumption; --mfu 0.4 says another (docs/plan.md)",
     ]
     if any(stage.stage.document_mask for stage in plan.trained):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,14 @@ from ctxkit_planner.setups import setup_of
 from ctxkit_planner.shown import duration, many, yaml_lines
 
 Load = Callable[..., Located]
+
+
+@pytest.fixture(autouse=True)
+def nothing_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave aside what a person measured on this machine."""
+    monkeypatch.setenv("CTXKIT_CACHE", os.devnull)
+
+
 RECIPES = Path(__file__).parents[3] / "recipes"
 BASE = """\
 name: planned
@@ -134,6 +143,7 @@ def test_advice_holds_when_it_is_followed(values: dict[str, Any], gpu: str, gpus
         again = planned(followed, gpu, one.changed.plan.machines.gpus).stages[0]
         assert again.setup == one.changed.plan.setup, one.changed.names
         assert again.memory.peak_bytes == pytest.approx(one.bytes), one.changed.names
+        assert again.tokens_per_step == stage.tokens_per_step, one.changed.names
         assert again.fits == one.fits
 
 
@@ -334,6 +344,63 @@ def test_a_gpu_without_bfloat16(load: Load, host: Host) -> None:
 def test_durations(seconds: float, said: str) -> None:
     """Nothing is 60 minutes or 24 hours."""
     assert duration(seconds) == said
+
+
+class Card:
+    """Stands in for torch's view of the GPU of this machine."""
+
+    def __init__(self, name: str | None) -> None:
+        """Take the driver's name of it; None for a machine without one."""
+        self.name = name
+
+    def is_available(self) -> bool:
+        return self.name is not None
+
+    def get_device_name(self, _: int) -> str | None:
+        return self.name
+
+
+@pytest.mark.torch
+def test_calibration_corrects_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Load, host: Host) -> None:
+    """What was measured is kept, holds for later plans of such a model on such a GPU, and is said."""
+    import torch
+
+    from ctxkit_planner import corrections, measuring
+    from ctxkit_planner.calibration import Calibration
+
+    monkeypatch.setenv("CTXKIT_CACHE", str(tmp_path / "cache"))
+    corrections._kept.cache_clear()
+    measured: list[int] = []
+
+    def here(config: Mapping[str, Any], setup: Any, tokens: int) -> tuple[Calibration, Path]:
+        measured.append(tokens)
+        return Calibration(2.0, 0.0, 0.0), tmp_path
+
+    monkeypatch.setattr(measuring, "calibrate_here", here)
+    monkeypatch.setattr(torch, "cuda", Card("NVIDIA H100 80GB HBM3"))
+    located = load(yaml.safe_dump(merged(yaml.safe_load(BASE), {"launch": {"deepspeed": "zero3"}})))
+    (before,) = asked(located, host).values["stages"]
+    (after,) = asked(located, host, Hardware(gpu="h100-80gb", calibrate=True)).values["stages"]
+    assert (before["calibrated"], after["calibrated"], measured) == (False, True, [16384])
+    assert after["memory_bytes"]["activations"] == pytest.approx(2 * before["memory_bytes"]["activations"])
+    assert after["largest_window"] < before["largest_window"]
+    later = asked(located, host)
+    assert later.values["stages"] == [after]
+    assert "corrected by what was measured on such a GPU" in " ".join(later.text.split())
+    assert not asked(located, host, Hardware(gpu="a100-80gb")).values["stages"][0]["calibrated"]
+    corrections._kept.cache_clear()
+
+
+@pytest.mark.torch
+def test_calibration_needs_the_gpu_that_is_planned_for(monkeypatch: pytest.MonkeyPatch, load: Load, host: Host) -> None:
+    """Another GPU than the plan's is named; without any it is one line."""
+    import torch
+
+    located = load(BASE)
+    for card, said in (("Tesla T4", "which is Tesla T4, and the plan is for h100-80gb"), (None, "torch finds none")):
+        monkeypatch.setattr(torch, "cuda", Card(card))
+        with pytest.raises(CtxkitError, match=said):
+            asked(located, host, Hardware(gpu="h100-80gb", calibrate=True))
 
 
 def test_counts() -> None:
