@@ -1,6 +1,8 @@
 """Compare the memory that `ctxkit plan` predicts with torch's MemTracker, without a GPU.
 
-    python benchmarks/plan_memory.py [--only 8B] > benchmarks/results/plan_memory.md
+    python benchmarks/plan_memory.py
+
+It writes `benchmarks/results/plan_memory.md`; what the table has already is not tracked again, unless `--fresh`.
 
 Each row is a whole training step; see `benchmarks/memory_tracking.py` for how it is tracked. The formula is asked for
 what the tracker can see (`Backend` TRACKED): no kernel's workspace, and gradients summed out of place, as fake tensors
@@ -11,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.memory_tracking import Case, tracked
 from ctxkit_planner.memory import memory
@@ -26,6 +30,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GIB = 2**30
+TABLE = Path(__file__).parent / "results" / "plan_memory.md"
+HEAD = (
+    "# Predicted memory against torch's MemTracker",
+    "",
+    "Written by `python benchmarks/plan_memory.py`.",
+    "GiB of one device at the peak of a step, without fragmentation and CUDA's context.",
+    "",
+    "| model | tokens | technique | formula | tracker | ratio |",
+    "|---|---|---|---|---|---|",
+)
 LLAMA_8B = {
     "hidden_size": 4096,
     "intermediate_size": 14336,
@@ -82,9 +96,10 @@ TECHNIQUES = {
     "LoRA fp32, full logits": Setup(adapter=LORA, loss="full"),
     "LoRA fp32, 2 rows": Setup(adapter=LORA, rows=2),
 }
-LENGTHS = {"Llama 8B": (2048, 32768, 131072), "Llama 1B": (8192, 131072), "Qwen2.5 0.5B": (2048, 32768)}
+LENGTHS = {"Llama 8B": (2048, 32768, 131072), "Llama 1B": (8192, 131072), "Qwen2.5 0.5B": (32768,)}
+LONG = 100_000
+"""Tokens from which only few techniques are tracked, and so for the models that stand for their architecture."""
 OTHERS = ("full, bf16", "LoRA fp32", "LoRA bf16")
-"""The techniques of the models that stand for their architecture, at 8192 tokens."""
 
 
 def cases() -> Iterator[tuple[str, Case]]:
@@ -92,44 +107,41 @@ def cases() -> Iterator[tuple[str, Case]]:
     for model, (model_type, keys) in MODELS.items():
         for tokens in LENGTHS.get(model, (8192,)):
             for name, setup in TECHNIQUES.items():
-                if model in LENGTHS or name in OTHERS:
+                if (model in LENGTHS and tokens < LONG) or name in OTHERS:
                     yield name, Case(model, tokens, setup, model_type, keys)
 
 
-def row(name: str, case: Case) -> tuple[str, float]:
+def row(name: str, case: Case, tracked_before: dict[str, float]) -> tuple[str, float]:
     """Return one row of the table, and the ratio of formula and tracker."""
     shape = shape_of(case.config().to_dict())
-    began = time.perf_counter()
-    formula = memory(shape, case.setup, case.tokens, TRACKED).allocated_bytes
-    asked = time.perf_counter() - began
-    seen = tracked(case)
-    ratio = formula / seen
-    figures = f"{formula / GIB:.2f} | {seen / GIB:.2f} | {ratio:.3f} | {asked * 1000:.1f}"
-    return f"| {case.model} | {case.tokens:,} | {name} | {figures} |", ratio
+    formula = memory(shape, case.setup, case.tokens, TRACKED).allocated_bytes / GIB
+    head = f"| {case.model} | {case.tokens:,} | {name} |"
+    seen = tracked_before.get(head) or tracked(case) / GIB
+    return f"{head} {formula:.2f} | {seen:.2f} | {formula / seen:.3f} |", formula / seen
+
+
+def before() -> dict[str, float]:
+    """Return what the tracker said of the rows that the table has already."""
+    lines = TABLE.read_text(encoding="utf-8").splitlines() if TABLE.exists() else []
+    rows = [line.split("|") for line in lines if line.count("|") == 7 and line.split("|")[5].strip()[:1].isdigit()]
+    return {"|".join(cells[:4]) + "|": float(cells[5]) for cells in rows}
 
 
 def main() -> None:
-    """Print the table and, below it, how many rows are within 5 %."""
+    """Write the table and, below it, how many rows are within 5 %."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="rows whose model has this in its name")
-    only = parser.parse_args().only
+    parser.add_argument("--fresh", action="store_true", help="track again what the table has already")
+    known = {} if parser.parse_args().fresh else before()
     warnings.filterwarnings("ignore")
-    print("# Predicted memory against torch's MemTracker\n")
-    print(
-        "Written by `python benchmarks/plan_memory.py`; GiB of one device, without fragmentation and CUDA's context.\n"
-    )
-    print(
-        "| model | tokens | technique | formula | tracker | ratio | formula took, ms |\n|---|---|---|---|---|---|---|"
-    )
-    ratios = []
+    lines, ratios = list(HEAD), []
     for name, case in cases():
-        if only not in case.model:
-            continue
-        line, ratio = row(name, case)
+        line, ratio = row(name, case, known)
+        lines.append(line)
         ratios.append(ratio)
+        near = sum(abs(one - 1) <= 0.05 for one in ratios)
+        end = f"{near} of {len(ratios)} within 5 %; lowest {min(ratios):.3f}, highest {max(ratios):.3f}."
+        TABLE.write_text("\n".join([*lines, "", end, ""]), encoding="utf-8")
         print(line, flush=True)
-    near = sum(abs(ratio - 1) <= 0.05 for ratio in ratios)
-    print(f"\n{near} of {len(ratios)} within 5 %; lowest {min(ratios):.3f}, highest {max(ratios):.3f}.")
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ class FeedForward:
         """Make the output, unless the recomputation `stops` before; leave it and what is kept."""
         if self._tile:
             self._forward_in_tiles(tape, self._tile)
+            tape.give(self.sizes.hidden if stops else 0.0)
             return
         tape.take(self._routed)
         for one in self.projections:

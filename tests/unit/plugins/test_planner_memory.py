@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from ctxkit_planner.families import FAMILIES
+from ctxkit_planner.layer import Layer
 from ctxkit_planner.memory import Memory, largest_window, memory, pinned
 from ctxkit_planner.parameters import parameters
 from ctxkit_planner.setup import Adapter, Setup
 from ctxkit_planner.shape import Shape, shape_of
-from ctxkit_planner.sizes import TRACKED
+from ctxkit_planner.sizes import CUDA, TRACKED, Backend, Sizes
 from ctxkit_planner.states import OPTIMIZER_BYTES, States, optimizer_kind
+from ctxkit_planner.tape import Tape
 
 GIB = 2**30
 LLAMA = {
@@ -167,6 +171,38 @@ def test_the_largest_window_is_the_last_that_fits() -> None:
     hosted = largest_window(SHAPE, offload, 80 * GIB, 20 * GIB)
     assert memory(SHAPE, offload, hosted).host_bytes <= 20 * GIB < memory(SHAPE, offload, hosted + 1024).host_bytes
     assert largest_window(SHAPE, Setup(), 24 * GIB, 512 * GIB) == 0
+
+
+WALKS = [
+    {},
+    {"weights": "float32"},
+    {"weights": "float32", "compute_bytes": 4},
+    {"weights": "nf4", "adapter": LORA},
+    {"adapter": LORA},
+    {"adapter": LORA, "weights": "float32"},
+    {"adapter": replace(LORA, dtype_bytes=2)},
+    {"adapter": replace(LORA, target_modules=("q_proj", "v_proj", "qkv_proj", "query_key_value"))},
+    {"mlp_tile": 512},
+    {"mlp_tile": 512, "adapter": LORA},
+    {"attention": "eager"},
+    {"dense_mask": True},
+    {"liger_layers": True},
+    {"sequence": "ulysses", "sequence_size": 4},
+]
+
+
+@pytest.mark.parametrize("backend", [CUDA, TRACKED], ids=["cuda", "tracked"])
+@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+@pytest.mark.parametrize("setup", WALKS, ids=str)
+def test_what_a_layer_takes_it_gives_back(setup: dict[str, Any], model_type: str, backend: Backend) -> None:
+    """After the forward as much is live as it says to keep, after the backward nothing, with and without stopping."""
+    layer = Layer(Sizes(shape_of({"model_type": model_type}), Setup(**setup), 4096, backend))
+    for stops in (False, True):
+        tape = Tape()
+        layer.forward(tape, stops=stops)
+        assert tape.live["activations"] == pytest.approx(layer.kept)
+        layer.backward(tape)
+        assert tape.live["activations"] == pytest.approx(0, abs=1)
 
 
 def test_parts_add_up() -> None:
