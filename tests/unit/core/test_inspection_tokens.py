@@ -34,9 +34,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     for version in range(3):
         for number in range(0, 40, version + 1):
             text = "".join(
-                f"def f{line}_{version}():\n    return {line} * {number}\n\n\n" for line in range(30 * number)
+                f"def f{line}_{version}():\n    return {line} * {number}\n\n\n" for line in range(10 * number)
             )
-            Path(f"made/module_{number}.py").write_text(text * (15 if number == 39 and not version else 1))
+            Path(f"made/module_{number}.py").write_text(text * (45 if number == 39 and not version else 1))
         git("-C", "made", "add", "--all")
         git("-C", "made", "-c", "user.name=A", "-c", "user.email=a@b.c", "commit", "--quiet", "--message", "change")
     return "made"

@@ -63,10 +63,23 @@ def figures(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {figure["what"]: figure for figure in results["figures"]}
 
 
-def test_comparisons_with_what_is_always_installed(data: ModuleType, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the comparisons below leave what they measure."""
+    return tmp_path_factory.mktemp("compared")
+
+
+@pytest.fixture(scope="module")
+def results(data: ModuleType, place: Path) -> dict[str, Any]:
+    """What came of every comparison with what is always installed."""
+    return run(data, place, ",".join(name for name in data.COMPARISONS if name not in OPTIONAL))
+
+
+OPTIONAL = {"duplicates", "splitters", "axolotl"}
+
+
+def test_comparisons_with_what_is_always_installed(results: dict[str, Any], place: Path) -> None:
     """Every comparison measures something, and what does not depend on time is right."""
-    only = [name for name in data.COMPARISONS if name not in {"duplicates", "splitters", "axolotl"}]
-    results = run(data, tmp_path, ",".join(only))
     said = figures(results)
     assert said["tokens lost, ctxkit"]["met"]
     assert said["bytes on disk a token, ctxkit"]["met"]
@@ -79,14 +92,13 @@ def test_comparisons_with_what_is_always_installed(data: ModuleType, tmp_path: P
         "history",
         "memory",
     }
-    markdown = (tmp_path / "out/data.md").read_text()
+    markdown = (place / "out/data.md").read_text()
     assert all(figure["what"] in markdown for figure in results["figures"])
-    assert str(tmp_path) not in markdown
+    assert str(place) not in markdown
 
 
-def test_peers_count_the_same(data: ModuleType, tmp_path: Path) -> None:
+def test_peers_count_the_same(results: dict[str, Any]) -> None:
     """What is compared is the same work: the tokens of TRL's rows, the changes of the synthetic history."""
-    results = run(data, tmp_path, "packing,history")
     facts = {name: measures[0]["facts"] for name, measures in results["measures"].items()}
     assert facts["text to packed rows: ctxkit"]["tokens"] == results["corpus"]["tokens"]
     assert facts["text to packed rows: TRL"]["tokens"] == results["corpus"]["tokens"]
@@ -98,7 +110,7 @@ def test_peers_count_the_same(data: ModuleType, tmp_path: Path) -> None:
 
 def test_peers_that_are_installed(data: ModuleType, tmp_path: Path) -> None:
     """The comparisons with optional packages run where those are there, and say so where not."""
-    results = run(data, tmp_path, "duplicates,splitters,axolotl")
+    results = run(data, tmp_path, ",".join(sorted(OPTIONAL)))
     assert {figure["comparison"] for figure in results["figures"]} == {
         "near duplicates",
         "paragraphs",
