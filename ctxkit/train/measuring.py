@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from ctxkit.errors import CtxkitError
+from ctxkit.errors import CtxkitError, OutOfMemoryError
 from ctxkit.spec import Context, RopeScaler
 from ctxkit.train.journal import Journal
 from ctxkit.train.likelihood import perplexity
+from ctxkit.train.memory_errors import out_of_memory
 from ctxkit.train.model import refusal
 from ctxkit.train.progress import Bar
 from ctxkit.train.rope import FIELDS, ExtendedRope, check_rope, rotary_modules
@@ -60,10 +61,12 @@ class Measure:
     def _measured(self, length: int) -> float:
         try:
             return perplexity(self.model, self.documents, length)
-        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, MemoryError) as error:
             said = f"the model cannot be measured at {length} tokens: {refusal(error)}"
-            hint = "where memory is short: model.dtype bfloat16, another model.attn_implementation, a shorter window"
-            raise CtxkitError(said, hint) from error
+            if out_of_memory(error):
+                hint = "model.dtype bfloat16, another model.attn_implementation, or a shorter window; typed again, "
+                raise OutOfMemoryError(said, f"{hint}the search goes on behind what it measured") from error
+            raise CtxkitError(said) from error
 
     def _tell(self, key: str, length: int) -> None:
         """Count what is asked for the first time, and show the best of its length."""

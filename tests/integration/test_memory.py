@@ -152,3 +152,17 @@ def test_a_kill_for_want_of_memory_is_said_afterwards(
     write_json(directory.path / "run.json", {**directory.status(), "status": "done"})
     run(one, tmp_path / "run")
     assert "was killed" not in capsys.readouterr().err
+
+
+def test_a_search_that_runs_out_of_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 7 where a window is too long to be measured; another failure is not taken for it."""
+    from ctxkit.train import measuring
+
+    measure = object.__new__(measuring.Measure)
+    measure.model, measure.documents = None, ()  # type: ignore[assignment]
+    monkeypatch.setattr(measuring, "perplexity", failing(lambda *_: 0.0, 1, allocate))
+    with pytest.raises(OutOfMemoryError, match="cannot be measured at 99 tokens"):
+        measure._measured(99)
+    monkeypatch.setattr(measuring, "perplexity", failing(lambda *_: 0.0, 1, lambda: {}["x"]))
+    with pytest.raises(KeyError):
+        measure._measured(99)
