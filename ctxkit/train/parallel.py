@@ -66,9 +66,9 @@ def guarded(trainer: SFTTrainer, located: Located, stage: Stage) -> None:
     asked, model = layout(located, stage), cast("Any", trainer.model)
     if faults := list(incompatible(located, stage, model.config.get_text_config().to_dict())):
         raise RecipeError(faults)
-    trainer.add_callback(LayoutGuard(trainer, asked))
-    if asked.sp > 1:
-        share_rows(trainer, asked.sp)
+    trainer.add_callback(LayoutGuard(trainer, asked, elsewhere=bool(located.recipe.launch.config_file)))
+    if trainer.get_sp_size() > 1:
+        share_rows(trainer, trainer.get_sp_size())
 
 
 class LayoutGuard(TrainerCallback):
@@ -77,9 +77,9 @@ class LayoutGuard(TrainerCallback):
     accelerate falls back without a word: FSDP on processes without a GPU is plain data parallelism to it.
     """
 
-    def __init__(self, trainer: SFTTrainer, asked: Layout) -> None:
-        """Remember whom to look at, and what was asked."""
-        self._trainer, self._asked = trainer, asked
+    def __init__(self, trainer: SFTTrainer, asked: Layout, *, elsewhere: bool = False) -> None:
+        """Remember whom to look at, what was asked, and whether accelerate's own file says how rows are shared."""
+        self._trainer, self._asked, self._elsewhere = trainer, asked, elsewhere
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
@@ -99,11 +99,9 @@ class LayoutGuard(TrainerCallback):
     def _compared(self) -> list[tuple[str, Any, Any]]:
         trainer, asked = self._trainer, self._asked
         accelerator, wrapped = trainer.accelerator, cast("Any", trainer.model_wrapped)
-        found: list[tuple[str, Any, Any]] = [
-            ("processes:", launch.world_size(), accelerator.num_processes),
-            ("sp_size", asked.sp, trainer.get_sp_size()),
-            ("cp_size", asked.cp, trainer.get_cp_size()),
-        ]
+        found: list[tuple[str, Any, Any]] = [("processes:", launch.world_size(), accelerator.num_processes)]
+        if not self._elsewhere:
+            found += [("sp_size", asked.sp, trainer.get_sp_size()), ("cp_size", asked.cp, trainer.get_cp_size())]
         if asked.deepspeed or asked.fsdp:
             kind = DistributedType.DEEPSPEED if asked.deepspeed else DistributedType.FSDP
             found.append(("the layout", kind.value, accelerator.distributed_type.value))

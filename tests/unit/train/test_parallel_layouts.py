@@ -30,14 +30,14 @@ class FSDPModule:
     """What FSDP2 makes of the class of a model."""
 
 
-def looked_at(asked: Layout, kind: DistributedType, wrapped: object, *, sp: int = 1, processes: int = 4) -> None:
+def looked_at(asked: Layout, kind: DistributedType, wrapped: object, *, sp: int = 1, **more: Any) -> None:
     """Let the guard look at a trainer with such a layout."""
-    accelerator = SimpleNamespace(num_processes=processes, distributed_type=kind)
+    accelerator = SimpleNamespace(num_processes=more.pop("processes", 4), distributed_type=kind)
     trainer = SimpleNamespace(
         accelerator=accelerator, model_wrapped=wrapped, get_sp_size=lambda: sp, get_cp_size=lambda: 1
     )
     nothing: Any = None
-    LayoutGuard(cast("Any", trainer), asked).on_train_begin(nothing, nothing, nothing)
+    LayoutGuard(cast("Any", trainer), asked, **more).on_train_begin(nothing, nothing, nothing)
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +75,7 @@ def test_what_was_asked_for_passes() -> None:
     """No fault where the layout is the one of the recipe."""
     looked_at(Layout(), DistributedType.MULTI_GPU, object())
     looked_at(Layout(fsdp=True), DistributedType.FSDP, FSDPModule())
+    looked_at(Layout(), DistributedType.DEEPSPEED, DeepSpeedEngine(3), sp=2, elsewhere=True)  # by accelerate's own file
     looked_at(Layout(deepspeed=True, zero=3, sp=2), DistributedType.DEEPSPEED, DeepSpeedEngine(3), sp=2)
 
 
