@@ -59,6 +59,7 @@ def _stage(located: Located, stage: Stage, prepared: PlannedRows | None) -> Plan
         steps=steps if steps >= 0 else None,
         max_tokens=stage.data.max_tokens,
         positions_skip=stage.data.skips,
+        mlp_tile_tokens=min((tile for patch in stage.patches if (tile := patch.mlp_tile_tokens)), default=None),
         prepared=prepared,
     )
 

@@ -40,6 +40,8 @@ class PlannedStage:
     """Trained tokens after which the data ends, where the recipe says so."""
     positions_skip: bool = False
     """Whether the positions of a row may jump, as the chunker `pose` makes them."""
+    mlp_tile_tokens: int | None = None
+    """The most tokens for which the inner activations of an MLP exist at a time; None where no patch tiles it."""
     prepared: PlannedRows | None = None
     """None where the data is not prepared yet."""
 

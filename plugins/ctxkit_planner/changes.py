@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ctxkit_planner.stages import StagePlan
 
 LORA = Adapter(r=16, target_modules="all-linear")
+TILE = 4096
+"""Tokens of a tile, the default of the patch `tiled_mlp`."""
 QUANTIZED = ("nf4", "nf4_double", "int8")
 SPREAD = ("fsdp", "zero3")
 
@@ -68,6 +70,16 @@ def checkpointing(plan: StagePlan) -> Changed | None:
     return _changed(plan, less, "activation checkpointing", {"train": train})
 
 
+def tiled_mlp(plan: StagePlan) -> Changed | None:
+    """Compute the feed-forward parts over tiles of tokens."""
+    setup = plan.setup
+    short = plan.tokens * setup.rows // setup.sequence_size <= TILE
+    if setup.mlp_tile is not None or short or plan.shape.experts:
+        return None
+    patches = [*plan.patches, {"kind": "tiled_mlp", "tile": TILE}]
+    return _changed(plan, replace(setup, mlp_tile=TILE), "tiled MLP", {"patches": patches})
+
+
 def activation_offload(plan: StagePlan) -> Changed | None:
     """Keep the inputs of the layers in the memory of the host."""
     if plan.setup.activation_offload or plan.setup.checkpointing == "none":
@@ -115,7 +127,7 @@ def qlora(plan: StagePlan) -> Changed | None:
     less = replace(
         setup,
         weights="nf4_double",
-        adapter=setup.adapter or LORA,
+        adapter=replace(setup.adapter or LORA, dtype_bytes=2),
         sharding="none",
         shards=1,
         offload_optimizer="none",
@@ -299,6 +311,7 @@ CHANGES: tuple[tuple[Change, ...], ...] = (
     (no_dense_mask,),
     (checkpointing,),
     (activation_offload,),
+    (tiled_mlp,),
     (eight_bit_optimizer,),
     (fsdp,),
     (zero3,),

@@ -40,7 +40,7 @@ def setup_of(recipe: Mapping[str, Any], stage: PlannedStage, config: Mapping[str
     return Setup(
         weights=_weights(model, config),
         compute_bytes=compute,
-        adapter=_adapter(stage.adapter),
+        adapter=_adapter(stage.adapter, quantized=bool(model.get("quantization_config"))),
         rows=_number(settings, "per_device_train_batch_size", 8),
         accumulation=_number(settings, "gradient_accumulation_steps", 1),
         checkpointing=_checkpointing(settings),
@@ -48,6 +48,7 @@ def setup_of(recipe: Mapping[str, Any], stage: PlannedStage, config: Mapping[str
         activation_offload=bool(settings.get("activation_offloading") or _kwargs(settings).get("offload")),
         loss="chunked",
         liger_layers=bool(settings.get("use_liger_kernel")),
+        mlp_tile=stage.mlp_tile_tokens,
         attention=attention,
         dense_mask=attention == "sdpa" and sequence == "none" and stage.document_mask,
         optimizer=str(settings.get("optim") or DEFAULT_OPTIMIZER),
@@ -87,7 +88,8 @@ def _full_precision(settings: Mapping[str, Any], model: Mapping[str, Any]) -> bo
     return not mixed and model.get("dtype", "float32") == "float32"
 
 
-def _adapter(adapter: Mapping[str, Any] | None) -> Adapter | None:
+def _adapter(adapter: Mapping[str, Any] | None, *, quantized: bool) -> Adapter | None:
+    """Return the adapter, in bf16 where TRL makes it so: beside quantized weights."""
     if adapter is None:
         return None
     targets = adapter.get("target_modules") or ()
@@ -97,7 +99,7 @@ def _adapter(adapter: Mapping[str, Any] | None) -> Adapter | None:
         exclude_modules=_names(adapter.get("exclude_modules")),
         modules_to_save=_names(adapter.get("modules_to_save")),
         use_dora=bool(adapter.get("use_dora")),
-        dtype_bytes=4,
+        dtype_bytes=2 if quantized else 4,
     )
 
 

@@ -94,6 +94,8 @@ def one_line(values: Mapping[str, Any]) -> str:
 def _flow(value: object) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_flow(child)}" for key, child in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(_flow(item) for item in value)}]"
     if isinstance(value, bool):
         return "true" if value else "false"
     return "null" if value is None else str(value)

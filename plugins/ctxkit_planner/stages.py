@@ -46,6 +46,9 @@ class StagePlan:
     carries: bool = False
     """Whether it goes on with the optimizer of the stage before, which must lie whole on every GPU."""
 
+    patches: tuple[Mapping[str, Any], ...] = ()
+    """What it has in `patches`."""
+
     @property
     def tokens(self) -> int:
         """Tokens of the longest row: of the prepared data where nothing pads it, else of the recipe."""
@@ -141,4 +144,5 @@ def stage_plan(
         alone=sum((each.get("train") or {}).get("max_steps") != 0 for each in stages) <= 1,
         engine_in_train=any((own.get("train") or {}).get(engine) for engine in ("deepspeed", "fsdp")),
         carries=own.get("optimizer") == "carry",
+        patches=tuple(own.get("patches") or ()),
     )

@@ -288,6 +288,7 @@ def test_a_model_that_is_not_known(load: Load, host: Host) -> None:
         ({"launch": {"deepspeed": "zero3", "parallelism_config": {"sp_size": 4}}},
          {"sequence": "ulysses", "sequence_size": 4, "dense_mask": False}),
         ({"launch": {"fsdp": True, "parallelism_config": {"cp_size": 2}}}, {"sequence": "ring", "sequence_size": 2}),
+        ({"patches": [{"kind": "tiled_mlp", "tile": 512}]}, {"mlp_tile": 512}),
         ({"model": {"dtype": "auto"}}, {"weights": "bfloat16"}),
         ({"model": {"quantization_config": {"load_in_4bit": True, "bnb_4bit_use_double_quant": True}},
           "adapter": {"r": 4, "target_modules": "all-linear"}}, {"weights": "nf4_double"}),
@@ -309,6 +310,12 @@ def test_adapters(load: Load) -> None:
     assert adapter is not None
     assert (adapter.r, adapter.target_modules, adapter.use_dora) == (4, ("q_proj",), True)
     assert adapter.modules_to_save == ("embed_tokens",)
+    assert adapter.dtype_bytes == 4
+    four_bit = {"model": {"quantization_config": {"load_in_4bit": True}}, "adapter": fields}
+    request = plan_request(load(yaml.safe_dump(merged(yaml.safe_load(BASE), four_bit))), "plan")
+    adapter = setup_of(request.recipe, request.stages[0], {}, 8).adapter
+    assert adapter is not None
+    assert adapter.dtype_bytes == 2
 
 
 def test_a_file_of_deepspeed_is_read(tmp_path: Path, load: Load) -> None:
