@@ -82,7 +82,11 @@ def numbered(folder: Path) -> list[Path]:
 
 
 def broken(checkpoint: Path, *, quick: bool = False) -> str:
-    """Return why a checkpoint cannot be resumed, or an empty string; every byte of it is read unless `quick`."""
+    """Return why a checkpoint cannot be resumed, or an empty string; every byte of it is read unless `quick`.
+
+    Raises:
+        ResumeError: it is whole, and its library would unpickle code from it.
+    """
     if not (checkpoint / SEAL).exists():
         return "it was interrupted while it was written"
     files = _files(checkpoint / SEAL)
@@ -91,7 +95,10 @@ def broken(checkpoint: Path, *, quick: bool = False) -> str:
     if (checkpoint / INCOMPLETE).exists():
         return f"{INCOMPLETE} lies in it"
     changed = (said for name, sealed in files.items() if (said := _changed(checkpoint / name, sealed, quick=quick)))
-    return next(changed, "") or next(_unusable(checkpoint), "") or next(pickles.foreign(checkpoint), "")
+    reason = next(changed, "") or next(_unusable(checkpoint), "")
+    if not reason:
+        pickles.refuse_foreign(checkpoint)
+    return reason
 
 
 def _sealed(file: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 from torch.serialization import get_unsafe_globals_in_checkpoint
 from transformers.trainer_pt_utils import safe_globals
 
+from ctxkit.errors import ResumeError
 from ctxkit.trust import trusted
 
 KEY = "checkpoint"
@@ -46,10 +47,22 @@ _KNOWN = ("optimizer.pt", "scheduler.pt", "scaler.pt")
 """Files that transformers loads with `weights_only=True`."""
 
 
-def foreign(checkpoint: Path) -> Iterator[str]:
-    """Yield why a checkpoint cannot be given to the library that unpickles it, unless `--trust checkpoint` was said."""
-    if KEY in trusted():
-        return
+def refuse_foreign(checkpoint: Path) -> None:
+    """Refuse a checkpoint that its library would unpickle code from, unless `--trust checkpoint` was said.
+
+    It is not set aside as a damaged one is: it may be whole, of a library that names classes which are not known here,
+    and to begin again would lose what was trained.
+
+    Raises:
+        ResumeError: names the file, what it names, and the way out.
+    """
+    reason = "" if KEY in trusted() else next(_reasons(checkpoint), "")
+    if reason:
+        hint = f"if this run is yours, add `--trust {KEY}`; a stranger's checkpoint is his code, with your rights"
+        raise ResumeError(f"{checkpoint} is not loaded: {reason}", hint)
+
+
+def _reasons(checkpoint: Path) -> Iterator[str]:
     yield from _outside(checkpoint)
     for pattern, check in _CHECKS.items():
         for file in sorted(checkpoint.rglob(pattern)):
@@ -59,7 +72,7 @@ def foreign(checkpoint: Path) -> Iterator[str]:
                 check(file)
             except Exception as error:  # noqa: BLE001 - whatever a hostile file makes of the reader
                 said = " ".join(str(error).split())[:200]
-                yield f"{file.relative_to(checkpoint)} may hold code, which `--trust {KEY}` would run: {said}"
+                yield f"{file.relative_to(checkpoint)} may hold code: {said}"
 
 
 def _outside(checkpoint: Path) -> Iterator[str]:

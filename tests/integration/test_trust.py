@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from ctxkit.cli import main
-from ctxkit.errors import CtxkitError, DataError
+from ctxkit.errors import CtxkitError, DataError, ResumeError
 from ctxkit.recipe import ModelSection, TokenizerTraining
 from ctxkit.surroundings import QUIET, UNSAFE, settle
 from ctxkit.train import checkpoints, templates
@@ -169,8 +169,9 @@ def test_sealed_pickle_of_another(name: str, tmp_path: Path, mark: Path) -> None
     else:
         (folder / name).write_bytes(pickle.dumps(Bomb(mark)))
     checkpoints.seal(folder, 2)
-    said = checkpoints.broken(folder)
-    assert said.startswith(f"{name} may hold code, which `--trust checkpoint` would run: it names ")
+    with pytest.raises(ResumeError, match=rf"is not loaded: {name} may hold code: it names .*\n.*`--trust checkpoint`"):
+        checkpoints.newest(tmp_path)
+    assert folder.is_dir()
 
 
 @pytest.mark.parametrize("tag", ["../elsewhere", "/etc", "..", ""])
@@ -179,10 +180,11 @@ def test_deepspeed_is_led_nowhere_else(tag: str, tmp_path: Path) -> None:
     torch.save({}, tmp_path / "optimizer.pt")
     (tmp_path / "latest").write_text(tag)
     checkpoints.seal(tmp_path, 2)
-    assert "which does not lie in it" in checkpoints.broken(tmp_path)
+    with pytest.raises(ResumeError, match="which does not lie in it"):
+        checkpoints.broken(tmp_path)
 
 
-def test_distributed_checkpoint(tmp_path: Path, mark: Path) -> None:
+def test_distributed_checkpoint(tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that torch writes is read; one with a value that is code is not, and `--trust checkpoint` opens it."""
     from torch.distributed import checkpoint as dcp
 
@@ -192,9 +194,12 @@ def test_distributed_checkpoint(tmp_path: Path, mark: Path) -> None:
         state = {"model": layer.state_dict(), "step": value}
         dcp.save(state, checkpoint_id=tmp_path / name, no_dist=True)
         checkpoints.seal(tmp_path, 2)
-        said = checkpoints.broken(tmp_path)
-        assert bool(said) == (name == "bad")
-    assert "bad/.metadata may hold code" in said
+        if name == "good":
+            assert checkpoints.broken(tmp_path) == ""
+    with pytest.raises(ResumeError, match=r"bad/.metadata may hold code"):
+        checkpoints.broken(tmp_path)
+    monkeypatch.setenv("CTXKIT_TRUST", "checkpoint")
+    assert checkpoints.broken(tmp_path) == ""
 
 
 @pytest.mark.usefixtures("open_door")
