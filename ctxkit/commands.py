@@ -143,16 +143,25 @@ def rehearse(recipe: str, run_dir: str | None, sets: tuple[str, ...], plugin_fil
 
 
 def _loading() -> None:
-    """Say what takes so long, and spare a person the line of a library about a kernel that it then does without.
-
-    What the libraries make stays to the end. A collection of garbage, which each stage and each eval ends with so that
-    no model of theirs is left, would look through all of it: half a second each time.
-    """
+    """Say what takes so long, and spare a person the line of a library about a kernel that it then does without."""
     _say("loading the training libraries ...")
     logging.getLogger("bitsandbytes.backends.cpu").setLevel(logging.ERROR)
-    importlib.import_module("ctxkit.train")
-    gc.collect()
-    gc.freeze()
+    if "ctxkit.train" not in sys.modules:
+        _loaded_for_good()
+
+
+def _loaded_for_good() -> None:
+    """Load the training libraries as what stays to the end, which no collection of garbage looks through.
+
+    While they load, collections would take a second; and half a second each later one, with which every stage and every
+    eval ends so that no model of theirs is left.
+    """
+    gc.disable()
+    try:
+        importlib.import_module("ctxkit.train")
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def _report(host: Host, directory: RunDirectory) -> None:

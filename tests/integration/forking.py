@@ -18,6 +18,8 @@ from typing import IO, Any
 
 SERVER = """
 import gc, importlib, json, os, sys, traceback
+
+gc.disable()  # what the imports make stays: a collection need not look through, nor a child copy it
 from ctxkit.errors import CtxkitError
 from ctxkit.train import run
 
@@ -47,8 +49,8 @@ def one(order, rank):
 
 for name in sys.argv[1:]:
     importlib.import_module(name)
-gc.collect()
-gc.freeze()  # a collection need not look through, nor a child copy, what the imports made
+gc.freeze()
+gc.enable()
 for line in sys.stdin:
     order, pids = json.loads(line), []
     for rank in range(order["world"]):
