@@ -102,6 +102,8 @@ def tracked(case: Case) -> float:
     A peak is the highest of several moments, each linear in the layers. With few layers the loss may be higher than
     the end of the backward, where all gradients are: a model trained in full is tracked with more of them.
     """
+    if case.setup.sharding == "fsdp":
+        return tracked_rank(case)
     layers = case.config().num_hidden_layers
     fewer, more = (12, 16) if case.setup.adapter is None else (2, 4)
     if layers <= more:
@@ -125,6 +127,39 @@ def tracked_of(case: Case, layers: int) -> float:
                 _step(model, optimizer, rows, case.setup)
                 tracker.reset_mod_stats()
         return float(tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"])
+
+
+def tracked_rank(case: Case) -> float:
+    """Return the peak of one rank of FSDP2 over as many fake ranks as the setup has shards, in bytes."""
+    from torch import distributed
+    from torch.distributed._tools.fsdp2_mem_tracker import FSDPMemTracker
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    world = case.setup.shards
+    distributed.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
+    try:
+        mesh = init_device_mesh("cpu", (world,))
+        with _as_on_a_gpu(), FakeTensorMode():
+            model = build(case)
+            policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+            for part in (*model.model.layers, model):
+                fully_shard(part, mesh=mesh, mp_policy=policy)
+            model.to_empty(device="cpu")
+            optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
+            rows = torch.zeros(case.setup.rows, case.tokens, dtype=torch.long)
+            tracker = FSDPMemTracker(model, optimizer)
+            tracker.track_inputs((rows,))
+            with tracker:
+                for _ in range(2):
+                    model(input_ids=rows, labels=rows).loss.backward()
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    tracker.reset_mod_stats()
+            return float(tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"])
+    finally:
+        distributed.destroy_process_group()
 
 
 def _step(model: Any, optimizer: Any, rows: torch.Tensor, setup: Setup) -> None:

@@ -102,8 +102,14 @@ LONG = 100_000
 OTHERS = ("full, bf16", "LoRA fp32", "LoRA bf16")
 
 
+FSDP = Setup(weights="float32", sharding="fsdp", shards=8, loss="full")
+
+
 def cases() -> Iterator[tuple[str, Case]]:
     """Yield every row of the table with the name of its technique."""
+    for tokens in (8192, 32768):
+        case = Case("Llama 8B, 4 layers", tokens, FSDP, "llama", LLAMA_8B | {"num_hidden_layers": 4})
+        yield "full, FSDP2 over 8 ranks, full logits", case
     for model, (model_type, keys) in MODELS.items():
         for tokens in LENGTHS.get(model, (8192,)):
             for name, setup in TECHNIQUES.items():

@@ -161,17 +161,30 @@ class States:
 
     @property
     def gathered(self) -> float:
-        """Bytes of the parameters that are whole for a moment, and of the gradients before they are divided."""
+        """Bytes of the parameters that are whole all through a step, and of the buckets of gradients.
+
+        FSDP's root group (embedding, last norm, output layer) stays whole, and one layer is gathered ahead.
+        """
         counted, each = self.counted, float(self.setup.compute_bytes)
         if self.setup.sharding == "zero3":
             return min(PERSISTENT_GATHER, counted.total) * each + self._buckets
         if self.setup.sharding == "fsdp":
-            # The root's group (embedding, last norm, output layer) stays whole from forward to backward.
-            root = counted.base - counted.largest_layer * self.shape.layers
-            whole = (2 * counted.largest_layer + max(root, 0)) * each
-            share = 1.0 if self.setup.adapter is None else counted.adapted / max(counted.total, 1)
-            return whole + counted.largest_layer * share * (each + 4.0)
+            root = counted.base - self.layer * self.shape.layers
+            return (max(root, 0) + self.layer) * each
         return self._buckets
+
+    @property
+    def gathered_in_layer(self) -> float:
+        """Bytes that FSDP has in a layer's backward besides: its parameters, and its gradients in float32 to reduce."""
+        if self.setup.sharding != "fsdp":
+            return 0.0
+        trained = self.layer if self.setup.adapter is None else self.counted.adapted / self.shape.layers
+        return self.layer * float(self.setup.compute_bytes) + trained * 4.0
+
+    @property
+    def layer(self) -> int:
+        """Elements of the largest layer."""
+        return self.counted.largest_layer
 
     @property
     def _buckets(self) -> float:

@@ -83,12 +83,14 @@ class Step:
             tape.give(tape.live[part] - size, part=part)
 
     def _of_layer(self, tape: Tape, *, recomputed: bool) -> None:
+        whole = tape.take(self.states.gathered_in_layer, "communication")
         if recomputed:
             # An adapter's gradient is scaled before the first tensor is asked for that has to be made again.
             scaled = tape.take(self.sizes.hidden if self.layer.feed_forward.output.adapted else 0.0)
             self.layer.forward(tape, stops=True)
             tape.give(scaled)
         self.layer.backward(tape)
+        tape.give(whole, part="communication")
 
     def _optimizer(self, tape: Tape) -> None:
         on_host = self.sizes.setup.offload_optimizer != "none"

@@ -60,6 +60,17 @@ def test_the_peak_is_within_5_percent_of_torchs_tracker(model_type: str, name: s
     assert formula == pytest.approx(tracked_of(case, 2), rel=0.05)
 
 
+@pytest.mark.torch
+def test_a_rank_of_fsdp_is_within_5_percent_of_torchs_tracker() -> None:
+    """One of 8 fake ranks of FSDP2 peaks where the formula says: sharded states, gathered layers, whole ends."""
+    from benchmarks.memory_tracking import Case, tracked_rank
+
+    setup = Setup(weights="float32", sharding="fsdp", shards=8, loss="full")
+    case = Case("small", 8192, setup, "llama", SMALL)
+    formula = memory(shape_of(case.config().to_dict()), setup, case.tokens, TRACKED).allocated_bytes
+    assert formula == pytest.approx(tracked_rank(case), rel=0.05)
+
+
 def peak(setup: Setup, tokens: int = 32768, shape: Shape = SHAPE) -> float:
     """Return what torch's allocator would hand out."""
     return memory(shape, setup, tokens).allocated_bytes
