@@ -6,9 +6,11 @@ found: `ran`, by the library's own behaviour on CPU processes, or `read`, in its
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -232,6 +234,17 @@ def _nvme(case: Case) -> bool:
     return any(device == "nvme" and (not path or case.layout.zero != 3) for device, path in pairs)
 
 
+def _said_twice(case: Case) -> bool:
+    """Return whether accelerate's file, where it is there to be read, has an engine as `launch` has."""
+    if not (case.launch.config_file and {*ENGINES, SIZES} & case.launch.model_fields_set):
+        return False
+    try:
+        text = Path(case.launch.config_file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return re.search(r"^(deepspeed|fsdp|parallelism)_config:", text, re.MULTILINE) is not None
+
+
 def _gathers_nothing(case: Case) -> bool:
     zero = case.inside("deepspeed", "zero_optimization")
     return case.layout.zero == 3 and isinstance(zero, Mapping) and zero.get(GATHER) is False
@@ -448,8 +461,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "two-sources",
         ("launch", "config_file"),
-        lambda case: bool(case.launch.config_file) and bool({*ENGINES, SIZES} & case.launch.model_fields_set),
-        "launch.config_file x deepspeed, fsdp or parallelism_config in `launch`",
+        _said_twice,
+        "a config_file with an engine x deepspeed, fsdp or parallelism_config in `launch`",
         "accelerate's file and the recipe both say how processes share the work",
         "keep one of them",
         "read: transformers training_args.py TrainingArguments._setup_devices",

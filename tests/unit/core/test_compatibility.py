@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,6 +120,7 @@ FINE: dict[str, dict[str, Any]] = {
         QLORA, {"launch": {"fsdp": True}, "model": {"quantization_config": {"bnb_4bit_quant_storage": "bfloat16"}}}
     ),
     "qlora-zero2": merged(QLORA, {"launch": {"deepspeed": "zero2"}}),
+    "another-file": merged(ZERO3, {"launch": {"config_file": "machines.yaml"}}),
     "flash-bf16": {"model": {"attn_implementation": "flash_attention_2"}},
     "carry": STAGES,
 }
@@ -135,8 +137,12 @@ def recipe(over: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("name", [rule.name for rule in RULES if not rule.note])
-def test_a_combination_is_refused_with_its_place(name: str, faults: Faults) -> None:
+def test_a_combination_is_refused_with_its_place(
+    name: str, faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The fault is the rule's, and names the line of a key of the recipe."""
+    (tmp_path / "accelerate.yaml").write_text("mixed_precision: bf16\nfsdp_config:\n  fsdp_version: 2\n")
+    monkeypatch.chdir(tmp_path)
     rule = next(rule for rule in RULES if rule.name == name)
     found = [fault for fault in faults(recipe(REACHED[name])) if fault.message == rule.reason]
     assert len(found) == 1
