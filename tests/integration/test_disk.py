@@ -22,7 +22,7 @@ from ctxkit.rundir import read_json
 from ctxkit.train import checkpoints, disk, run
 from tests.integration.micro import RECIPE, losses, weights
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 ONE = RECIPE[: RECIPE.index("evals:")] + RECIPE[RECIPE.index("stages:") : RECIPE.index("  - name: control")]
 

@@ -19,7 +19,7 @@ from ctxkit.train import checkpoints, run
 from ctxkit.train.finite import SPIKE, WINDOW, Explosion, Spikes
 from tests.integration.micro import RECIPE
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 ONE = RECIPE[: RECIPE.index("evals:")] + RECIPE[RECIPE.index("stages:") : RECIPE.index("  - name: control")]
 

@@ -13,7 +13,7 @@ from ctxkit.errors import OutOfMemoryError
 from ctxkit.train import run
 from tests.integration.micro import RECIPE, losses, weights
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 ONE = RECIPE[: RECIPE.index("evals:")] + RECIPE[RECIPE.index("stages:") : RECIPE.index("  - name: control")]
 LONGEST = 61

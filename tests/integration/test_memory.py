@@ -19,7 +19,7 @@ from ctxkit.train.memory_errors import out_of_memory
 from ctxkit.train.pulse import FOLDER, Pulse, machine
 from tests.integration.micro import RECIPE
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 ONE = RECIPE[: RECIPE.index("evals:")] + RECIPE[RECIPE.index("stages:") : RECIPE.index("  - name: control")]
 ABSURD = 1 << 50
