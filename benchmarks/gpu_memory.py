@@ -43,15 +43,21 @@ TECHNIQUES = {
     "full, fp32 weights": Setup(weights="float32"),
     "full, bf16, 8-bit AdamW": Setup(optimizer="adamw_bnb_8bit"),
 }
-LENGTHS = (2048, 8192, 32768, 65536, 131072)
 LIMIT = 120
 """Seconds after which a case is given up."""
 
 
+FEW = ("LoRA fp32", "LoRA bf16", "full, bf16")
+LONG = ("LoRA fp32", "LoRA bf16", "LoRA fp32, activation offload", "LoRA fp32, selective")
+
+
 def cases() -> list[tuple[str, int, str]]:
-    """Return model, tokens and technique of every case, the short ones first."""
-    models = ("Qwen2.5 0.5B", "Llama 1B", "Qwen3 1.7B", "Gemma 3 1B", "Llama 8B")
-    return [(model, tokens, name) for tokens in LENGTHS for model in models for name in TECHNIQUES]
+    """Return model, tokens and technique of every case, the quick ones first."""
+    found = [(model, 8192, name) for model in ("Qwen2.5 0.5B", "Llama 1B") for name in TECHNIQUES]
+    found += [(model, 8192, name) for model in ("Qwen3 1.7B", "Gemma 3 1B") for name in FEW]
+    found += [("Llama 8B", 2048, name) for name in ("LoRA fp32, no checkpointing", "full, bf16, 8-bit AdamW")]
+    lengths = {"Llama 8B": (8192, 32768, 65536), "Llama 1B": (131072,)}
+    return found + [(model, tokens, name) for model in lengths for tokens in lengths[model] for name in LONG]
 
 
 def config_of(model: str) -> dict[str, Any]:

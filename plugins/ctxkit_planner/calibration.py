@@ -106,10 +106,12 @@ def calibrate(
 
 
 def single(setup: Setup) -> Setup:
-    """Return the setup as one device has it by itself."""
+    """Return the setup as one device has it by itself, on full rows and without patches."""
     weights = setup.weights if setup.weights in {"float32", "bfloat16", "float16"} else "bfloat16"
     alone = replace(setup, weights=weights, sharding="none", shards=1, sequence="none", sequence_size=1)
-    return replace(alone, offload_optimizer="none", offload_param="none", accumulation=1)
+    return replace(
+        alone, offload_optimizer="none", offload_param="none", accumulation=1, mlp_tile=None, dense_mask=False
+    )
 
 
 def smaller(config: Mapping[str, Any], setup: Setup, tokens: int, device_bytes: float) -> Mapping[str, Any]:

@@ -84,7 +84,9 @@ def _arguments(setup: Setup, folder: str, device: str) -> Any:
     from trl import SFTConfig
 
     checkpoints = setup.checkpointing != "none"
-    kwargs = {"use_reentrant": False} | ({"selective": True} if setup.checkpointing == "selective" else {})
+    kwargs: dict[str, Any] = {"use_reentrant": False}
+    kwargs |= {"selective": True} if setup.checkpointing == "selective" else {}
+    kwargs |= {"every_n_layers": setup.every_n_layers} if setup.every_n_layers > 1 else {}
     return SFTConfig(
         output_dir=folder,
         max_steps=STEPS,
