@@ -6,99 +6,41 @@ found: `ran`, by the library's own behaviour on CPU processes, or `read`, in its
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ctxkit.layouts import CHECKPOINTING, ENGINES, GATHER, STAGES, Layout, Setting, layout
-from ctxkit.model_configs import find_config
+from ctxkit.combinations import (
+    SIZES,
+    Case,
+    carries_shards,
+    float_flash,
+    gathers_nothing,
+    heads,
+    integer_storage,
+    listed,
+    nvme,
+    offload_for_nothing,
+    recurrent,
+    said_twice,
+    selective,
+    sharded,
+    twice,
+    unpadded,
+    windows,
+    wrong_size,
+)
+from ctxkit.layouts import CHECKPOINTING, GATHER
 from ctxkit.recipe import ParallelismSection
-from ctxkit.settings import effective, sft_settings
+from ctxkit.settings import effective
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ctxkit.errors import Fault
     from ctxkit.reading import Located
-    from ctxkit.recipe import LaunchSection, Stage
-
-FLASH = ("flash_attention", "kernels-community/flash", "paged|flash_attention")
-"""How the names of attention backends begin that compute in 16 bits alone."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A stage, and what the rules ask of it."""
-
-    located: Located
-    stage: Stage
-    loaded: Mapping[str, Any] | None = None
-    """The config of the loaded model, where there is one."""
-
-    @cached_property
-    def layout(self) -> Layout:
-        """How its processes share the work."""
-        return layout(self.located, self.stage)
-
-    @cached_property
-    def full(self) -> dict[str, Setting]:
-        """What its SFTConfig gets, each with its origin."""
-        return sft_settings(self.located, self.stage)
-
-    @cached_property
-    def settings(self) -> dict[str, Any]:
-        """What its SFTConfig gets."""
-        return {name: setting.value for name, setting in self.full.items()}
-
-    @property
-    def launch(self) -> LaunchSection:
-        """The section of the recipe."""
-        return self.located.recipe.launch
-
-    @property
-    def attention(self) -> str:
-        """The attention backend; sdpa is what transformers takes for nearly all models."""
-        return self.located.recipe.model.attn_implementation or "sdpa"
-
-    @property
-    def flash(self) -> bool:
-        """Whether attention is a flash kernel."""
-        return self.attention.startswith(FLASH)
-
-    @property
-    def documents(self) -> bool:
-        """Whether packed rows hold documents that must not see one another."""
-        packing = self.stage.data.packing
-        return bool(packing and packing.document_mask)
-
-    def on(self, *fields: str) -> bool:
-        """Return whether a switch of SFTConfig, under any of its names, is stated and on."""
-        return any(bool(self.settings.get(field)) for field in fields)
-
-    def inside(self, field: str, key: str) -> Any:
-        """Return a value in a mapping of SFTConfig."""
-        mapping = self.settings.get(field)
-        return mapping.get(key) if isinstance(mapping, Mapping) else None
-
-    @cached_property
-    def config(self) -> Mapping[str, Any]:
-        """What is known of the model's config without the network; nothing, where it must be fetched."""
-        if self.loaded is not None:
-            return self.loaded
-        recipe = self.located.recipe
-        found = find_config(recipe.model, recipe.tokenizer, network=False).values or {}
-        text = found.get("text_config")
-        return text if isinstance(text, Mapping) else found
-
-    def quantized(self, *bits: int) -> bool:
-        """Return whether the weights are loaded in so many bits."""
-        fields = self.located.recipe.model.quantization_config or {}
-        return any(bool(fields.get(f"load_in_{count}bit")) for count in bits)
+    from ctxkit.recipe import Stage
 
 
 @dataclass(frozen=True)
@@ -158,108 +100,6 @@ def _misspelt(located: Located, stage: Stage) -> Iterator[Fault]:
             yield located.fault(stage.name, path, message, f"it takes {known}")
 
 
-def _taken(case: Case) -> int:
-    """Return how many processes the sizes of a stage need a multiple of."""
-    own = case.layout
-    return own.per_row * own.dp_replicate
-
-
-def _wrong_size(case: Case) -> bool:
-    shards, world = case.layout.dp_shard, case.launch.num_processes
-    if shards is not None and not case.layout.sp > 1:
-        return _taken(case) * shards != world
-    return bool(world % _taken(case))
-
-
-def _heads(case: Case) -> bool:
-    sp, heads = case.layout.sp, case.config.get("num_attention_heads")
-    kv = case.config.get("num_key_value_heads") or heads
-    if sp == 1 or type(heads) is not int or type(kv) is not int or not kv:
-        return False
-    return bool(heads % sp) or bool(kv % sp and sp % kv)
-
-
-def _windows(case: Case) -> bool:
-    config = case.config
-    types = config.get("layer_types")
-    if isinstance(types, list | tuple):
-        return any(kind != "full_attention" for kind in types)
-    return bool(config.get("sliding_window")) and config.get("use_sliding_window") is not False
-
-
-def _recurrent(case: Case) -> bool:
-    return any("linear_attention" in str(kind) for kind in case.config.get("layer_types") or ())
-
-
-def _unpadded(case: Case) -> bool:
-    multiple = case.settings.get("pad_to_multiple_of")
-    return type(multiple) is not int or bool(multiple % case.stage.data.row_length)
-
-
-def _integer_storage(case: Case) -> bool:
-    fields = case.located.recipe.model.quantization_config or {}
-    return case.quantized(4) and fields.get("bnb_4bit_quant_storage") not in ("bfloat16", "float16", "float32")
-
-
-def _sharded(layout: Layout) -> bool:
-    return layout.zero == 3 or layout.fsdp
-
-
-def _carries_shards(case: Case) -> bool:
-    parent = case.located.recipe.parent(case.stage)
-    if case.stage.optimizer != "carry" or parent is None:
-        return False
-    return any(each.fsdp or each.deepspeed for each in (layout(case.located, parent), case.layout))
-
-
-def _offload_for_nothing(case: Case) -> bool:
-    wanted = (case.launch.offload_optimizer_device, case.launch.offload_param_device)
-    if not any(device not in (None, "none") for device in wanted):
-        return False
-    named = [each.train.get("deepspeed", case.launch.deepspeed) for each in case.located.recipe.stages]
-    return not any(isinstance(name, str) and name in STAGES for name in named)
-
-
-def _float_flash(case: Case) -> bool:
-    halved = case.settings.get("bf16") is not False or case.on("fp16")
-    return case.flash and case.located.recipe.model.dtype == "float32" and not halved
-
-
-def _nvme(case: Case) -> bool:
-    launch = case.launch
-    pairs = (
-        (launch.offload_optimizer_device, launch.offload_optimizer_nvme_path),
-        (launch.offload_param_device, launch.offload_param_nvme_path),
-    )
-    return any(device == "nvme" and (not path or case.layout.zero != 3) for device, path in pairs)
-
-
-def _said_twice(case: Case) -> bool:
-    """Return whether accelerate's file, where it is there to be read, has an engine as `launch` has."""
-    if not (case.launch.config_file and {*ENGINES, SIZES} & case.launch.model_fields_set):
-        return False
-    try:
-        text = Path(case.launch.config_file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return False
-    return re.search(r"^(deepspeed|fsdp|parallelism)_config:", text, re.MULTILINE) is not None
-
-
-def _gathers_nothing(case: Case) -> bool:
-    zero = case.inside("deepspeed", "zero_optimization")
-    return case.layout.zero == 3 and isinstance(zero, Mapping) and zero.get(GATHER) is False
-
-
-def _twice(case: Case) -> bool:
-    own = case.inside("fsdp_config", "activation_checkpointing")
-    return case.layout.fsdp and bool(own) and case.on(*CHECKPOINTING)
-
-
-def _selective(case: Case) -> bool:
-    return any(case.inside(f"{field}_kwargs", "selective") for field in CHECKPOINTING)
-
-
-SIZES = "parallelism_config"
 SP, CP = (SIZES, "sp_size"), (SIZES, "cp_size")
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -301,7 +141,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "sp-rows",
         ("pad_to_multiple_of",),
-        lambda case: case.layout.sp > 1 and _unpadded(case),
+        lambda case: case.layout.sp > 1 and unpadded(case),
         "sequence parallel x rows of unequal length",
         "processes exchange their rows, which must all have one length",
         "leave it out: rows are padded to the longest",
@@ -340,7 +180,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "sp-heads",
         SP,
-        _heads,
+        heads,
         "sequence parallel x heads that it cannot divide",
         "the attention heads must be a multiple of it, and the key heads a multiple or a divisor",
         "choose a divisor of the model's num_attention_heads",
@@ -349,7 +189,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "sp-recurrent",
         SP,
-        lambda case: case.layout.sp > 1 and _recurrent(case),
+        lambda case: case.layout.sp > 1 and recurrent(case),
         "sequence parallel x linear attention",
         "layers with a recurrent state would begin anew in every process",
         "leave it out for this model",
@@ -425,7 +265,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "cp-window",
         CP,
-        lambda case: case.layout.cp > 1 and _windows(case),
+        lambda case: case.layout.cp > 1 and windows(case),
         "context parallel x sliding windows",
         "context parallelism knows full causal attention alone, and this model has layers with a window",
         "lift it by `model.config`, such as {sliding_window: null}, or leave cp_size out",
@@ -443,7 +283,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "sizes",
         (SIZES,),
-        _wrong_size,
+        wrong_size,
         "sizes that do not fit num_processes",
         "the sizes multiplied must divide launch.num_processes, and be it where dp_shard_size is stated",
         "change them, or launch.num_processes",
@@ -461,7 +301,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "two-sources",
         ("launch", "config_file"),
-        _said_twice,
+        said_twice,
         "a config_file with an engine x deepspeed, fsdp or parallelism_config in `launch`",
         "accelerate's file and the recipe both say how processes share the work",
         "keep one of them",
@@ -470,7 +310,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "offload",
         ("launch",),
-        _offload_for_nothing,
+        offload_for_nothing,
         "offload without `deepspeed: zero1|zero2|zero3`",
         "offload_optimizer_device and offload_param_device belong to zero1, zero2 and zero3, and no stage has one",
         "add `deepspeed: zero3`; FSDP has fsdp_config.cpu_offload",
@@ -479,7 +319,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "offload-nvme",
         ("launch",),
-        lambda case: case.layout.deepspeed and _nvme(case),
+        lambda case: case.layout.deepspeed and nvme(case),
         "NVMe offload without ZeRO-3 or a path",
         "offload to nvme needs ZeRO-3 and a path",
         "add the `..._nvme_path`, a folder on the local disk, and `deepspeed: zero3`",
@@ -497,7 +337,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "gather",
         ("deepspeed", "zero_optimization", GATHER),
-        _gathers_nothing,
+        gathers_nothing,
         "ZeRO-3 that gathers no weights on save",
         "no whole model could be saved at the end of the stage",
         "leave it out: it is true",
@@ -506,7 +346,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "checkpointing-twice",
         (CHECKPOINTING[0],),
-        _twice,
+        twice,
         "FSDP's activation checkpointing x that of the model",
         "FSDP's own checkpointing beside it gathers the weights twice in each backward pass",
         "leave it out: fsdp_config.activation_checkpointing is enough",
@@ -515,7 +355,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "storage-4bit",
         ("model", "quantization_config", "bnb_4bit_quant_storage"),
-        lambda case: _sharded(case.layout) and _integer_storage(case),
+        lambda case: sharded(case.layout) and integer_storage(case),
         "four bits x ZeRO-3 or FSDP, packed in integers",
         "four-bit weights that are kept as integers cannot be sharded",
         "write `bnb_4bit_quant_storage: bfloat16`, the dtype of the other weights",
@@ -524,7 +364,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "sharded-8bit",
         ("model", "quantization_config", "load_in_8bit"),
-        lambda case: _sharded(case.layout) and case.quantized(8),
+        lambda case: sharded(case.layout) and case.quantized(8),
         "eight bits x ZeRO-3 or FSDP",
         "eight-bit weights cannot be sharded",
         "load in four bits with `bnb_4bit_quant_storage: bfloat16`, or use ZeRO-2",
@@ -533,7 +373,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "selective-zero3",
         ("gradient_checkpointing_kwargs", "selective"),
-        lambda case: case.layout.zero == 3 and case.stage.adapter is not None and _selective(case),
+        lambda case: case.layout.zero == 3 and case.stage.adapter is not None and selective(case),
         "selective checkpointing x adapter x ZeRO-3",
         "an adapter under ZeRO-3 needs reentrant checkpointing, which cannot be selective",
         "leave it out, or use FSDP",
@@ -560,7 +400,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "lm-head-adapter",
         ("adapter", "target_modules"),
-        lambda case: "lm_head" in _listed((case.stage.adapter or {}).get("target_modules")),
+        lambda case: "lm_head" in listed((case.stage.adapter or {}).get("target_modules")),
         "an adapter on lm_head x TRL's loss",
         "TRL's loss reads the weights of lm_head and would pass its adapter by",
         "leave lm_head out; `modules_to_save: [lm_head]` trains it whole",
@@ -569,7 +409,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "flash-float32",
         ("model", "attn_implementation"),
-        _float_flash,
+        float_flash,
         "flash attention x float32",
         "flash attention computes in 16 bits, and weights and training are in float32",
         "leave `bf16: false` out of `train`, or choose sdpa",
@@ -578,7 +418,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "carry-shards",
         ("optimizer",),
-        _carries_shards,
+        carries_shards,
         "optimizer: carry x DeepSpeed or FSDP",
         "DeepSpeed and FSDP keep the optimizer in shards, which are not carried from stage to stage",
         "write `optimizer: reset`",
@@ -595,7 +435,3 @@ RULES: tuple[Rule, ...] = (
         note=True,
     ),
 )
-
-
-def _listed(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [str(item) for item in value or ()]

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ctxkit.compatibility import RULES, Case, incompatible, notable
+from ctxkit.combinations import Case
+from ctxkit.compatibility import RULES, incompatible, notable
 from ctxkit.layouts import GATHER, layout, zero_stage
 from ctxkit.settings import sft_settings, tokens_per_step
 from tests.conftest import Faults, Load
