@@ -271,6 +271,17 @@ def test_environment_and_login_are_learned(monkeypatch: pytest.MonkeyPatch, tmp_
     assert "learning_rate: ***, optim_args: ***" in err
 
 
+def test_bytes_are_masked(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """What is written beneath a stream, as click does on a terminal of ASCII, and what is no text stays."""
+    masking.learn(["planted-in-bytes"])
+    with masking.streams():
+        sys.stdout.buffer.write(b"a planted-in-bytes \xff\n")
+        sys.stdout.buffer.flush()
+        sys.stdout.writelines(["b planted-in-bytes\n"])
+        sys.stdout.flush()
+    assert capfdbinary.readouterr().out == b"a *** \xff\nb ***\n"
+
+
 def test_files_are_masked(tmp_path: Path) -> None:
     """Whatever ctxkit writes into a run directory goes through one function."""
     masking.learn(["planted-for-files"])
