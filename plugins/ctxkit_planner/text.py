@@ -20,6 +20,8 @@ LISTED = 8
 """Single changes that are shown."""
 ADVISED = 4
 """Changes that are named after a run that ran out of memory."""
+WIDEST = 100
+"""Columns of a line of advice; what is longer to write is left to `ctxkit plan`."""
 ROOMY = 1.25
 """A window is worth naming when it is so much longer than the rows."""
 
@@ -40,8 +42,12 @@ def brief_advice(plan: Plan) -> str:
         return f"by the plan, stage {stage.stage.name} {needs}; shorter rows, or a GPU with more memory, would help"
     lines = [f"by the plan, stage {stage.stage.name} {needs}; what would make it less:"]
     for one in found:
-        lines += [f"  {gib(one.saved)} GiB less by {_listed(one.changed.names)}:", f"    {one_line(one.changed.write)}"]
-    return "\n".join([*lines, "`ctxkit plan RECIPE --gpu NAME` says more"])
+        line = f"    {one_line(one.changed.write)}"
+        lines += [
+            f"  {gib(one.saved)} GiB less by {_listed(one.changed.names)}",
+            *([line] if len(line) <= WIDEST else []),
+        ]
+    return "\n".join([*lines, f"`ctxkit plan RECIPE --gpu {plan.machines.gpu.name}` says what to write, and more"])
 
 
 def _head(plan: Plan) -> list[str]:
@@ -181,9 +187,9 @@ def _changes(plan: Plan) -> Iterator[str]:
     """Yield, for each stage that does not fit, what makes it fit and what else helps."""
     for stage in (stage for stage in plan.trained if not stage.fits):
         found, name = plan.advice[stage.stage.name], stage.stage.name
-        place = f"; train, data and adapter into stage {name}" if len(plan.stages) > 1 else ""
+        place = f"; all but launch and model into stage {name}" if len(plan.stages) > 1 else ""
         if found.cheapest is not None:
-            yield from ("", f"To make {name} fit, write into the recipe{place}:")
+            yield from ("", *paragraph("", f"To make {name} fit, write into the recipe{place}:", 0))
             yield from ("", *yaml_lines(found.cheapest.changed.write, 4), "")
             yield from paragraph("", f"{_listed(found.cheapest.changed.names)}{_paid(found.cheapest)}", 2)
             yield from (_COLUMNS.rstrip(), _effect(found.cheapest, "all of it"))

@@ -186,8 +186,10 @@ def test_advice_of_a_run_that_ran_out_of_memory(load: Load, minimal: str, host: 
     text = plan.advice(known, host, gpu="NVIDIA H100 80GB HBM3", gpu_bytes=79 << 30, gpus=8)
     assert text.startswith("by the plan, stage demo needs ")
     assert "of 78.5 GiB of a GPU" in text
-    assert "launch: {fsdp: true" in text
+    assert "\n    launch: {deepspeed: zero3" in text
     assert 3 < len(text.splitlines()) <= 10
+    assert all(len(line) <= 100 for line in text.splitlines())
+    assert "`ctxkit plan RECIPE --gpu h100-80gb` says what to write" in text
     assert plan.advice(known, host) == ""
     assert plan.advice(load(minimal), host, gpu="NVIDIA H100 80GB HBM3") == ""
 

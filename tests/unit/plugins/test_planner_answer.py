@@ -97,9 +97,11 @@ def test_the_first_lines_answer_four_questions(registry: Registry, host: Host) -
 @pytest.mark.parametrize("file", sorted(path.stem for path in RECIPES.glob("*.yaml")))
 def test_every_recipe_has_a_plan(file: str, registry: Registry, host: Host) -> None:
     """Each shipped recipe is planned, in 80 columns, and its figures agree with one another."""
-    answer = asked(recipe(file, registry, host), host)
+    located = recipe(file, registry, host)
+    answer, small = asked(located, host), asked(located, host, Hardware(gpu="t4", gpus=3))
     values = json.loads(json.dumps(answer.values))
-    assert all(len(line) <= 80 and line == line.rstrip() for line in answer.text.splitlines())
+    lines = [*answer.text.splitlines(), *small.text.splitlines()]
+    assert [line for line in lines if len(line) > 80 or line != line.rstrip()] == []
     for stage in (stage for stage in values["stages"] if stage["steps"] != 0):
         assert stage["peak_bytes"] == pytest.approx(sum(stage["memory_bytes"].values()))
         assert stage["fits"] == (stage["peak_bytes"] <= values["usable_bytes"])
@@ -189,7 +191,7 @@ def test_one_stage_of_several_is_changed_alone(load: Load, host: Host) -> None:
     cheapest = answer.values["stages"][1]["cheapest"]
     assert "launch" not in cheapest["write"]
     assert {"fsdp", "deepspeed"} & set(cheapest["write"]["train"])
-    assert "train, data and adapter into stage long" in answer.text
+    assert "all but launch and model into stage long:" in " ".join(answer.text.split())
 
 
 def test_a_fresh_model_gets_no_adapter(load: Load) -> None:
