@@ -37,8 +37,8 @@ def supervise(words: Sequence[str], processes: int, environment: Mapping[str, st
     """Run the line of a launcher to its end; return the exit code of the run, and what is to be said of it.
 
     A launcher answers 1 whatever its processes answered, and kills them 30 seconds after it was told to stop, which may
-    be in the middle of a checkpoint. So the first SIGTERM, SIGUSR1, SIGHUP or SIGINT goes to its processes and not to it; a
-    second SIGINT goes to the launcher, which ends them all.
+    be in the middle of a checkpoint. So the first signal of `STOPS` goes to its processes and not to it; a second
+    SIGINT goes to the launcher, which ends them all.
 
     Args:
         words: The line, as `ctxkit.launch.launch_words` makes it.
