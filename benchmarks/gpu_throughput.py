@@ -35,6 +35,8 @@ LENGTHS = (8192, 32_768, 131_072)
 STEPS = 4
 FINE = 16
 """A window is known when the next step of the search is less than this part of it."""
+GRAIN = 64
+"""Windows that are tried are multiples of it."""
 MOST_OF_IT = 0.8
 """A case that did not end is given up only if it had at least this part of a call."""
 FROM, TO = 32_768, 1_048_576
@@ -135,8 +137,8 @@ class Bench:
                 too_long = tokens
             else:
                 fits, tokens = tokens, tokens * 2
-        while too_long is not None and fits and (too_long - fits) * FINE > fits:
-            middle = (fits + too_long) // 2 // 64 * 64
+        while too_long is not None and fits and too_long - fits > max(fits // FINE, GRAIN):
+            middle = (fits + too_long) // 2 // GRAIN * GRAIN
             if "failed" in self.case(way, middle, largest=True):
                 too_long = middle
             else:

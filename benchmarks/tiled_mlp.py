@@ -12,6 +12,7 @@ MemTracker: nothing is computed there. Needs Linux, which says what the peak was
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib.util
 import platform
 import time
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parent / "results" / "tiled_mlp.md"
 MIB = 2**20
+M_MMAP_THRESHOLD = -3
+"""Of glibc's mallopt."""
 SIZES = {"hidden_size": 512, "intermediate_size": 1792}
 TOKENS = 16_384
 TILES = (4096, 1024)
-WINDOWS = (32_768, 131_072)
+WINDOWS = (32_768,)
 """Tokens of the rows of the training step."""
 LLAMA = {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
          "num_key_value_heads": 8, "vocab_size": 128_256}  # fmt: skip
@@ -70,6 +73,9 @@ WAYS: dict[str, Callable[[Any, Any, int], Any]] = {
 
 def measure(way: str, tile: int, tokens: int, sizes: dict[str, int]) -> dict[str, Any]:
     """Return peak bytes above what is there before, processor seconds, and the squares of the gradients, summed."""
+    # Every tensor of some size in pages of its own, which go back to the system when it does.
+    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 16)
+    ctypes.CDLL(None).malloc_trim(0)
     torch.manual_seed(0)
     mlp = LlamaMLP(LlamaConfig(**sizes))
     hidden = torch.randn(1, tokens, sizes["hidden_size"], requires_grad=True)
