@@ -1,9 +1,11 @@
-"""The environment of a command: what opens a door in it is taken out, and usage pings are off unless asked for."""
+"""The environment of a command: its secrets are learned, what opens a door is taken out, usage pings are off."""
 
 from __future__ import annotations
 
 import os
 import sys
+
+from ctxkit.masking import learn_environment
 
 UNSAFE = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "with it, loading a file of tensors may run code that lies in the file"}
 """Variables that no command keeps, each with the reason."""
@@ -24,6 +26,7 @@ def settle() -> list[str]:
 
     Before the training libraries are imported, since some read it once.
     """
+    learn_environment()  # so that a run from Python masks its files as a command does
     gone = [f"{name} is ignored: {why}" for name, why in UNSAFE.items() if os.environ.pop(name, "")]
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)

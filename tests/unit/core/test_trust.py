@@ -198,7 +198,9 @@ def test_usage_pings_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in QUIET:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "true")
+    monkeypatch.setenv("SOME_API_KEY", "planted-for-python")
     assert settle() == []
+    assert masking.mask("planted-for-python") == masking.MASK
     assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
     assert os.environ["WANDB_ERROR_REPORTING"] == "true"
 
