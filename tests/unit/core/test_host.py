@@ -286,5 +286,5 @@ def test_our_own_plugins_load() -> None:
     """The installed distribution's own plugins come through the entry-point group, whole."""
     host = Host()
     ours = {plugin.name: plugin.fault for plugin in host.plugins if plugin.origin.startswith("ctxkit-longcontext ")}
-    names = ("chunkers", "curriculum", "evals", "filters", "longmem", "planner", "report", "rope", "sources", "timeseries")
-    assert ours == dict.fromkeys(names, "")
+    names = "chunkers curriculum evals filters longmem planner report rope sources timeseries"
+    assert ours == dict.fromkeys(names.split(), "")
