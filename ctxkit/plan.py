@@ -77,7 +77,9 @@ def plan(located: Located, sizes: PlanAnswer | None = None) -> dict[str, Any]:
         "parameters": counted.get("parameters"),
         "original_window": original,
         "num_processes": launch.num_processes,
-        "launch": launch_line(str(located.file), launch.num_processes, launch.config_file),
+        "launch": launch_line(
+            str(located.file), launch.num_processes, launch.config_file, num_machines=launch.num_machines
+        ),
         "result": recipe.result_stage.name,
         "stages": [{**_stage(located, stage, original), **each.get(stage.name, {})} for stage in recipe.stages],
         "values": written(located),
