@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -97,8 +98,11 @@ class Server:
         """Do what `ctxkit LINE` does, in processes that a launcher might have started; wait for them."""
         with tempfile.TemporaryDirectory() as folder:
             said = Path(folder, "said")
-            self._ordered(world, {"line": line, "cwd": str(cwd), "env": env, "said": str(said)})
+            pids = self._ordered(world, {"line": line, "cwd": str(cwd), "env": env, "said": str(said)})
+            patience = threading.Timer(PATIENCE_SECONDS, _kill, [pids])
+            patience.start()
             codes = self.ended()
+            patience.cancel()
             return Ended(codes, *(said.with_suffix(end).read_text() for end in (".out", ".err")))
 
     def _ordered(self, world: int, what: dict[str, Any]) -> list[int]:
@@ -120,12 +124,16 @@ class Server:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not when() and time.monotonic() < deadline:
             time.sleep(0.005)
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue  # finished before
+        _kill(pids)
         return self.ended()
+
+
+def _kill(pids: Sequence[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue  # finished before
 
 
 @contextmanager

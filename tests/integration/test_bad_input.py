@@ -69,7 +69,7 @@ def test_eval_that_cannot_be_made_is_found_before_training(recipe: Path, tmp_pat
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ("model.attn_implementation=flash_attention_2", "no model can be made: ImportError"),
+        ("model.attn_implementation=flash_attention_2 train.bf16=true", "no model can be made: ImportError"),
         ("model.config.num_attention_heads=0", "no config can be made: ZeroDivisionError"),
         ("model.config.num_attention_heads=3", "no config can be made"),
         ("model.config.num_hiden_layers=2", "LlamaConfig has no such field"),
@@ -80,7 +80,7 @@ def test_eval_that_cannot_be_made_is_found_before_training(recipe: Path, tmp_pat
 def test_what_the_libraries_refuse_is_a_message(wrong: str, said: str, recipe: Path, tmp_path: Path) -> None:
     """A missing package or an impossible shape names the place, with exit code 2."""
     with pytest.raises(CtxkitError, match=said) as caught:
-        run(recipe, tmp_path / "run", [wrong])
+        run(recipe, tmp_path / "run", wrong.split())
     assert caught.value.exit_code == ExitCode.RECIPE
 
 
