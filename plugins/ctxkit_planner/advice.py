@@ -43,7 +43,15 @@ class Advice:
     singles: tuple[Ranked, ...]
     """Single changes that save memory: those that make it fit first, then by what they save."""
     cheapest: Ranked | None
-    """As few changes as can be that together make it fit, the cheapest such; None where nothing does."""
+    """Changes that together make it fit, and train the same model if any do; None where nothing does."""
+    here: Ranked | None
+    """The same on the GPUs that were asked for, though it may train another model; None where none fits them."""
+
+    @property
+    def ways(self) -> tuple[Ranked, ...]:
+        """What to propose: first what keeps the GPUs, then, where that is another, what keeps the model."""
+        found = [one for one in (self.here, self.cheapest) if one is not None]
+        return tuple(found[:1] if self.here is self.cheapest else found)
 
 
 def advise(plan: StagePlan) -> Advice:
@@ -55,11 +63,12 @@ def advise(plan: StagePlan) -> Advice:
     fitting = [one for one in found if one.fits]
     level = [(changed, group + 1) for group, changed in _made(plan, 0)]
     for _ in range(2, MOST_AT_ONCE + 1):
-        if any(not one.changed.alters for one in fitting):
+        if any(not one.changed.alters and _gpus(one) == plan.machines.gpus for one in fitting):
             break
         level = [pair for changed, first in level if not changed.plan.fits for pair in _extended(changed, first)]
         fitting += [ranked(plan, changed) for changed, _ in level if changed.plan.fits]
-    return Advice(tuple(found), min(fitting, key=_price, default=None))
+    here = [one for one in fitting if _gpus(one) == plan.machines.gpus]
+    return Advice(tuple(found), min(fitting, key=_price, default=None), min(here, key=_price, default=None))
 
 
 def singles(plan: StagePlan) -> list[Ranked]:

@@ -112,9 +112,12 @@ def _stage_values(plan: StagePlan) -> dict[str, Any]:
 
 def _advice_values(advice: Advice | None) -> dict[str, Any]:
     if advice is None:
-        return {"changes": [], "cheapest": None}
-    best = _change_values(advice.cheapest) if advice.cheapest else None
-    return {"changes": [_change_values(one) for one in advice.singles], "cheapest": best}
+        return {"changes": [], "cheapest": None, "on_these_gpus": None}
+    return {
+        "changes": [_change_values(one) for one in advice.singles],
+        "cheapest": _change_values(advice.cheapest) if advice.cheapest else None,
+        "on_these_gpus": _change_values(advice.here) if advice.here else None,
+    }
 
 
 def _change_values(one: Ranked) -> dict[str, Any]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 FLASH_BACKWARD = 2.5
 """Operations of flash attention's backward pass, by those of its forward pass: it computes the scores anew."""
 RING_LOSS = 0.6
-"""Share of attention's rate that is left where keys and values go around a ring (docs/plan.md compares)."""
+"""Share of attention's rate that is left where keys and values go around a ring; set with torchtitan's published runs
+in view (docs/plan.md)."""
 FAST_ATTENTION = {"flash_attention_3": 1.5, "flash_attention_4": 1.5, "kernels-community/vllm-flash-attn3": 1.5}
 """Rate of kernels made for Hopper and Blackwell by that of the others."""
 LAYER_SECONDS = 1.2e-3

@@ -12,7 +12,7 @@ from ctxkit_planner.shown import GIB, duration, gib, many, one_line, paragraph, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ctxkit_planner.advice import Ranked
+    from ctxkit_planner.advice import Advice, Ranked
     from ctxkit_planner.plans import Plan
     from ctxkit_planner.stages import StagePlan
 
@@ -112,12 +112,23 @@ def _change(plan: Plan) -> str:
         return "Nothing."
     if plan.fits:
         return f"Nothing must change. {_room(plan)}"
-    parts = []
-    for stage in (stage for stage in plan.trained if not stage.fits):
-        best = plan.advice[stage.stage.name].cheapest
-        said = f"{_listed(best.changed.names)} ({gib(best.bytes)} GiB)" if best else _shorter(stage)
-        parts.append(f"Stage {stage.stage.name}: {said}.")
-    return " ".join([*parts, "Below: what to write, and what else helps."])
+    misfits = [stage for stage in plan.trained if not stage.fits]
+    parts = [f"Stage {stage.stage.name}: {_proposed(stage, plan.advice[stage.stage.name])}." for stage in misfits]
+    found = [plan.advice[stage.stage.name] for stage in misfits]
+    below = "what to write, and what else helps" if any(one.ways for one in found) else "what helps"
+    return " ".join([*parts, *([f"Below: {below}."] if any(one.singles for one in found) else [])])
+
+
+def _proposed(stage: StagePlan, found: Advice) -> str:
+    """Return what to change in a stage: on the GPUs that were typed, and to train the same model where that is more."""
+    if not found.ways:
+        return _shorter(stage)
+    said = [f"{_listed(one.changed.names)} ({gib(one.bytes)} GiB{_trains(one)})" for one in found.ways]
+    return "; or, to train what it trains now, ".join(said)
+
+
+def _trains(one: Ranked) -> str:
+    return f"; {', '.join(one.changed.price)}" if one.changed.alters else ""
 
 
 def _shorter(stage: StagePlan) -> str:
@@ -188,11 +199,12 @@ def _changes(plan: Plan) -> Iterator[str]:
     for stage in (stage for stage in plan.trained if not stage.fits):
         found, name = plan.advice[stage.stage.name], stage.stage.name
         place = f"; all but launch and model into stage {name}" if len(plan.stages) > 1 else ""
-        if found.cheapest is not None:
-            yield from ("", *paragraph("", f"To make {name} fit, write into the recipe{place}:", 0))
-            yield from ("", *yaml_lines(found.cheapest.changed.write, 4), "")
-            yield from paragraph("", f"{_listed(found.cheapest.changed.names)}{_paid(found.cheapest)}", 2)
-            yield from (_COLUMNS.rstrip(), _effect(found.cheapest, "all of it"))
+        for number, one in enumerate(found.ways):
+            how = "Or, to train what it trains now" if number else f"To make {name} fit"
+            yield from ("", *paragraph("", f"{how}, write into the recipe{place}:", 0))
+            yield from ("", *yaml_lines(one.changed.write, 4), "")
+            yield from paragraph("", f"{_listed(one.changed.names)}{_paid(one)}", 2)
+            yield from (_COLUMNS.rstrip(), _effect(one, "all of it"))
         yield from ("", f"Single changes of {name}:", "", _COLUMNS.rstrip()) if found.singles else ()
         for one in found.singles[:LISTED]:
             yield from paragraph(_effect(one, ""), f"{_listed(one.changed.names)}{_paid(one)}", len(_COLUMNS))

@@ -139,7 +139,7 @@ def test_advice_holds_when_it_is_followed(values: dict[str, Any], gpu: str, gpus
     found = advise(stage)
     assert not stage.fits
     assert found.singles
-    for one in (*found.singles, *([found.cheapest] if found.cheapest else [])):
+    for one in (*found.singles, *found.ways):
         text = "\n".join(yaml_lines(one.changed.write, 0))
         followed = load(yaml.safe_dump(merged(written, yaml.safe_load(text))))
         again = planned(followed, gpu, one.changed.plan.machines.gpus).stages[0]
@@ -162,6 +162,27 @@ def test_single_changes_are_ranked(load: Load) -> None:
     assert found.cheapest is not None
     assert not found.cheapest.changed.alters
     assert found.cheapest.changed.plan.machines.gpus == 8
+
+
+def test_the_gpus_that_were_typed_come_first(registry: Registry, host: Host) -> None:
+    """One GPU was typed: what fits it comes first, what trains all weights on more GPUs beside it."""
+    answer = asked(recipe("llama2_32k_yarn", registry, host), host, Hardware(gpu="rtx-4090", gpus=1))
+    (stage,) = answer.values["stages"]
+    here, same = stage["on_these_gpus"], stage["cheapest"]
+    assert (here["changes"], here["gpus"], here["trains_another_model"], here["fits"]) == (["QLoRA"], 1, True, True)
+    assert (same["gpus"] > 1, same["trains_another_model"], same["fits"]) == (True, False, True)
+    change = " ".join(answer.text.partition("Change what?")[2].partition("parameters")[0].split())
+    assert 0 < change.index("QLoRA") < change.index("or, to train what it trains now") < change.index(" GPUs (")
+    assert "Or, to train what it trains now, write into the recipe:" in answer.text
+
+
+def test_one_way_is_said_once(load: Load) -> None:
+    """Where the model stays the same on the same GPUs there is one proposal, and none where nothing helps."""
+    (stage,) = planned(load(BASE), "h100-80gb").stages
+    (only,) = advise(stage).ways
+    assert (only.changed.alters, only.changed.plan.machines.gpus) == (False, 8)
+    (hopeless,) = planned(load(yaml.safe_dump(merged(yaml.safe_load(BASE), {"adapter": {"r": 8}}))), "t4", 1).stages
+    assert [one.changed.plan.machines.gpus for one in advise(hopeless).ways] == [1]
 
 
 def test_heads_that_cannot_be_shared_are_not(load: Load) -> None:
