@@ -129,7 +129,7 @@ def qlora(plan: StagePlan) -> Changed | None:
         weights="nf4_double",
         adapter=replace(setup.adapter or LORA, dtype_bytes=2),
         sharding="none",
-        shards=1,
+        shards=plan.machines.gpus,
         offload_optimizer="none",
         offload_param="none",
     )

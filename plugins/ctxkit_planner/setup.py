@@ -64,7 +64,7 @@ class Setup:
     """TRL's `optim`."""
     sharding: Sharding = "none"
     shards: int = 1
-    """Devices over which the sharded states are divided."""
+    """Devices over which the sharded states are divided; where none are, those that sum their gradients."""
     offload_optimizer: Offload = "none"
     offload_param: Offload = "none"
     sequence: Sequence = "none"

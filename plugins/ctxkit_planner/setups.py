@@ -147,7 +147,7 @@ def _layout(settings: Mapping[str, Any], gpus: int) -> _Layout:
         copies = int(_mapping(settings.get("parallelism_config")).get("dp_replicate_size") or 1)
         where: Offload = "cpu" if _mapping(settings.get("fsdp_config")).get("cpu_offload") else "none"
         return _Layout("fsdp", max(gpus // copies, 1), where, where)
-    return _Layout()
+    return _Layout(shards=gpus)
 
 
 def _deepspeed(value: object) -> Mapping[str, Any]:

@@ -204,6 +204,7 @@ def _update(shape: Shape, setup: Setup, machines: Machines) -> float:
     """Return the time of the optimizer's update, on the GPU or on the host."""
     gpu, trained = machines.gpu, parameters(shape, setup.adapter).trainable
     if setup.offload_optimizer == "none":
-        return ADAM_BYTES * trained / setup.shards / gpu.memory_rate
+        updated = trained if setup.sharding == "none" else trained / setup.shards
+        return ADAM_BYTES * updated / gpu.memory_rate
     copies = 4.0 * trained / setup.shards / (gpu.host_link * HOST_SHARE)
     return trained / machines.count / HOST_ADAM_RATE + copies

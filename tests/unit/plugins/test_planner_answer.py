@@ -250,6 +250,15 @@ def test_prepared_data_is_counted(tmp_path: Path, load: Load, host: Host) -> Non
     assert stage["row_length"] == 12_000
 
 
+def test_several_gpus_sum_their_gradients_in_buckets(load: Load, host: Host) -> None:
+    """DDP holds all gradients a second time in its buckets (`gradient_as_bucket_view` is off), and updates them all."""
+    located = load(yaml.safe_dump(merged(yaml.safe_load(BASE), {"model": {"dtype": "bfloat16"}})))
+    one, eight = (asked(located, host, Hardware(gpu="h200", gpus=gpus)).values["stages"][0] for gpus in (1, 8))
+    assert one["memory_bytes"]["communication"] == 0
+    assert eight["memory_bytes"]["communication"] == 2 * 6_738_415_616
+    assert one["step_seconds"]["update"] == pytest.approx(eight["step_seconds"]["update"])
+
+
 def test_steps_of_epochs_without_data(load: Load, host: Host) -> None:
     """`data.max_tokens` bounds the rows; without it the steps are not known, and that is said."""
     by_epochs = {"train": {"max_steps": -1, "num_train_epochs": 1}}
@@ -288,7 +297,7 @@ def test_a_model_that_is_not_known(load: Load, host: Host) -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({}, {"weights": "float32", "compute_bytes": 2, "checkpointing": "full", "sharding": "none", "shards": 1}),
+        ({}, {"weights": "float32", "compute_bytes": 2, "checkpointing": "full", "sharding": "none", "shards": 8}),
         ({"train": {"bf16": False}}, {"compute_bytes": 4}),
         ({"train": {"bf16": False, "fp16": True}}, {"compute_bytes": 2}),
         ({"train": {"activation_checkpointing": False}}, {"checkpointing": "none"}),
