@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from ctxkit.masking import same
 from ctxkit.sft_fields import sft_fields
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def other_schedule(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Chang
     found = (
         Change(("train", key), old.get(key), new.get(key), Kind.SCHEDULE)
         for key in {**old, **new}
-        if old.get(key) != new.get(key)
+        if not _equal(old.get(key), new.get(key))
     )
     return [change for change in found if not _default(change)]
 
@@ -227,8 +228,13 @@ def _differing(old: Any, new: Any, path: tuple[str, ...]) -> Iterator[tuple[tupl
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for index, pair in enumerate(zip(old, new, strict=True)):
             yield from _differing(*pair, (*path, str(index)))
-    elif old != new:
+    elif not _equal(old, new):
         yield path, old, new
+
+
+def _equal(old: Any, new: Any) -> bool:
+    """Return whether two values are the same, as far as can be told of one that was written masked."""
+    return bool(old == new) or (isinstance(old, str) and isinstance(new, str) and same(old, new))
 
 
 def _defaults(model: type[BaseModel]) -> dict[str, Any]:

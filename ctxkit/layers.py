@@ -9,7 +9,7 @@ from ctxkit import masking, yaml_core
 from ctxkit.errors import Fault, Origin, RecipeError, said
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 Path_: TypeAlias = tuple[str | int, ...]
@@ -72,7 +72,22 @@ def read(path: Path, sets: Sequence[str] = ()) -> Node:
     tree = _read_extended(path, (), Origin(str(path)), {})
     masking.learn_tree(tree.plain())
     masking.learn_words(sets)
-    return with_sets(tree, sets)
+    whole = with_sets(tree, sets)
+    masking.spare(_names(whole.plain()))
+    return whole
+
+
+def _names(recipe: Any) -> Iterator[str]:
+    """Yield the names by which a recipe, its stages and its models are known, valid or not."""
+    model, stages = (recipe.get(key) for key in ("model", "stages"))
+    found = [recipe.get("name"), *(stage.get("name") for stage in _mappings(stages))]
+    if isinstance(model, dict):
+        found += [model.get("name_or_path"), model.get("adapter_name_or_path")]
+    yield from (name for name in found if isinstance(name, str) and "://" not in name)
+
+
+def _mappings(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def with_sets(node: Node, sets: Sequence[str]) -> Node:

@@ -1,7 +1,8 @@
 """Secrets out of everything that ctxkit writes: by their values, once the environment or a recipe has shown them.
 
 A value is known as a secret by the name of its variable or key, or by its place in a URL. What is known is masked
-wherever it turns up, in whatever a command prints, a library says, or a file of the run directory holds.
+wherever it turns up, in whatever a command prints, a library says, or a file of the run directory holds. A variable
+may be named like a secret and hold a word that stands everywhere: such a value is none, see `_looks_secret`.
 """
 
 from __future__ import annotations
@@ -29,12 +30,17 @@ _NAME = re.compile(
     r"|(?:api|access|private|secret|account|master|encryption|ssh|wandb)[_-]?key(?:[_-]?id)?$",
     re.IGNORECASE,
 )
+_PLAIN = 12
+"""Characters of a variable below which letters alone are a word, digits alone a number, and a `..._KEY` is a name."""
 _VARIABLE = re.compile(rf"(?:^|_)(?:{_WORDS}|key|pat|auth)(?:_id)?$", re.IGNORECASE)
+_LOOSE = re.compile(r"(?:^|_)(?:key|pat|auth)(?:_id)?$", re.IGNORECASE)
+"""Variables that may hold a secret, and a name as well."""
 _USER_INFO = re.compile(r"(?<=://)[^\s/?#@'\"]+(?=@)")
 _QUERY = re.compile(r"[?&](?:[\w-]*(?:token|secret|password|signature|sig|key))=([^\s&#'\"]+)", re.IGNORECASE)
 _ASSIGNED = re.compile(r"([\w.-]+)=(.+)", re.DOTALL)
 
 _known: set[str] = set()
+_public: set[str] = set()
 _pattern: re.Pattern[str] | None = None
 
 
@@ -45,21 +51,36 @@ def names_secret(key: str) -> bool:
 
 def learn(values: Iterable[str]) -> None:
     """Remember secrets, to be masked from now on wherever they turn up, however they are quoted there."""
-    global _pattern  # noqa: PLW0603 - what is written is written from everywhere
     wanted = {value.strip() for value in values if len(value.strip()) >= SHORTEST and MASK not in value}
-    wanted -= NO_SECRETS
-    if wanted <= _known:
-        return
-    _known.update(wanted)
+    wanted = {value for value in wanted - NO_SECRETS if not _named_in_public(value)}
+    if not wanted <= _known:
+        _known.update(wanted)
+        _compile()
+
+
+def spare(texts: Iterable[str]) -> None:
+    """Leave unmasked what these hold, such as the name of a recipe: a value that stands in one is known to all."""
+    _public.update(texts)
+    spared = {value for value in _known if _named_in_public(value)}
+    if spared:
+        _known.difference_update(spared)
+        _compile()
+
+
+def _named_in_public(value: str) -> bool:
+    return any(value in text for text in _public)
+
+
+def _compile() -> None:
+    global _pattern  # noqa: PLW0603 - what is written is written from everywhere
     forms = {form for value in _known for form in _forms(value) if len(form) >= SHORTEST}
     longest_first = sorted(forms, key=lambda form: (-len(form), form))
-    _pattern = re.compile("|".join(map(re.escape, longest_first)))
+    _pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
 
 def learn_environment() -> None:
     """Learn the secrets of the environment by the names of its variables, and the login of the hub."""
-    named = (value for name, value in os.environ.items() if _VARIABLE.search(name))
-    learn(value for value in named if not value.startswith(("/", "~")))  # the path of a file with a secret is none
+    learn(value for name, value in os.environ.items() if _VARIABLE.search(name) and _looks_secret(name, value.strip()))
     for value in os.environ.values():
         learn(in_urls(value))
     learn(_login())
@@ -98,6 +119,27 @@ def in_urls(text: str) -> Iterator[str]:
     yield from _QUERY.findall(text)
 
 
+def _looks_secret(name: str, value: str) -> bool:
+    """Return whether a variable that is named like a secret holds one: no path of a file, no word, no number.
+
+    `SORT_KEY=created_at` and `LICENSE_KEY=llama2` hold names, `DB_PASSWORD=postgres` what stands everywhere.
+    """
+    if value.startswith(("/", "~")):
+        return False
+    if _LOOSE.search(name) and not names_secret(name):
+        return len(value) >= _PLAIN and bool(re.search(r"\d", value)) and not value.isdigit()
+    return len(value) >= _PLAIN or not (value.isalpha() or value.isdigit())
+
+
+def same(one: str, other: str) -> bool:
+    """Return whether two texts are the same as far as can be told where a secret of one of them, or both, is masked."""
+    return one == other or _may_be(one, other) or _may_be(other, one)
+
+
+def _may_be(shown: str, text: str) -> bool:
+    return MASK in shown and re.fullmatch(".+".join(map(re.escape, shown.split(MASK))), text, re.DOTALL) is not None
+
+
 def mask(text: str) -> str:
     """Return a text with every known secret as `***`."""
     return text if _pattern is None else _pattern.sub(MASK, text)
@@ -106,7 +148,7 @@ def mask(text: str) -> str:
 def masked(value: Any) -> Any:
     """Return plain values with every known secret masked."""
     if isinstance(value, dict):
-        return {key: masked(child) for key, child in value.items()}
+        return {mask(key) if isinstance(key, str) else key: masked(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
         return [masked(child) for child in value]
     return mask(value) if isinstance(value, str) else value

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ctxkit import fingerprint, resuming, yaml_core
 from ctxkit.errors import CtxkitError, DiskError, ResumeError
-from ctxkit.masking import mask
+from ctxkit.masking import mask, masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -236,7 +236,7 @@ class RunDirectory:
             self._remember(decision)
         if decision is None or not decision.same:
             recipe = decision.recipe if decision else fingerprint.plain(new.recipe)
-            write_text(self.path / "recipe.yaml", yaml_core.dump(recipe))
+            write_yaml(self.path / "recipe.yaml", recipe)
         return decision.said if decision else ()
 
     def asked(self, resume: Resume) -> tuple[str, Path] | None:
@@ -326,19 +326,28 @@ def waiting_lock(path: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, secrets masked: to a temporary name, flushed to the disk, then renamed."""
+    _write(path, mask(text))
+
+
+def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     # In JSON a backslash and its number is what a half character of a broken file name was read from.
     with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(mask(text))
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a value as JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    """Write a value as JSON, whole or not at all, secrets masked in its texts alone: a number never ends as `***`."""
+    _write(path, json.dumps(masked(value), indent=1, ensure_ascii=False) + "\n")
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """Write plain values as YAML, in the same way."""
+    _write(path, yaml_core.dump(masked(value)))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -351,8 +360,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
-    """Write an object as JSON with a hash of itself, whole or not at all."""
-    write_json(path, {**value, "seal": _seal(value)})
+    """Write an object as JSON with a hash of itself, secrets masked before it is made, whole or not at all."""
+    shown = masked(value)
+    write_json(path, {**shown, "seal": _seal(shown)})
 
 
 def read_sealed(path: Path) -> dict[str, Any]:

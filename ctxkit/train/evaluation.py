@@ -15,12 +15,11 @@ from accelerate import PartialState
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from ctxkit import identity, launch, provenance, yaml_core
+from ctxkit import identity, launch, provenance
 from ctxkit.errors import CtxkitError, ExitCode, ResumeError, StoppedError
 from ctxkit.host import Host
-from ctxkit.masking import masked
 from ctxkit.recipe import MODEL, ModelSection
-from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json, write_text
+from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json, write_yaml
 from ctxkit.spec import Context, EvalReport
 from ctxkit.suites import Suite
 from ctxkit.train.adapter import with_adapter
@@ -203,7 +202,7 @@ def _claim(measured: _Measured, directory: RunDirectory, command: list[str]) -> 
         original_window=measured.context.original_max_position_embeddings,
         stages=[{"name": MODEL, "length": measured.window, **untrained}],
     )
-    write_text(directory.path / "suite.yaml", yaml_core.dump(masked(measured.suite.model_dump(mode="json"))))
+    write_yaml(directory.path / "suite.yaml", measured.suite.model_dump(mode="json"))
 
 
 def _name(model: ModelSection) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -16,6 +17,7 @@ from ctxkit import checks, identity, launch, provenance
 from ctxkit.errors import CtxkitError, ExitCode, StoppedError
 from ctxkit.fingerprint import Fingerprint
 from ctxkit.host import Host
+from ctxkit.masking import masked
 from ctxkit.reading import Located
 from ctxkit.recipe import MODEL
 from ctxkit.registry import collect
@@ -104,8 +106,16 @@ def _decided(located: Located, directory: RunDirectory, own: Fingerprint, resume
     if decision is None:
         return located
     trained = {stage["name"]: stage["train"] for stage in decision.recipe["stages"]}
-    stages = [stage.model_copy(update={"train": trained[stage.name]}) for stage in located.recipe.stages]
+    stages = [
+        stage.model_copy(update={"train": _unmasked(stage.train, trained[stage.name])})
+        for stage in located.recipe.stages
+    ]
     return replace(located, recipe=located.recipe.model_copy(update={"stages": tuple(stages)}))
+
+
+def _unmasked(own: Mapping[str, Any], decided: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the decided values, each that is only masked there as the recipe has it."""
+    return {key: own[key] if key in own and masked(own[key]) == value else value for key, value in decided.items()}
 
 
 def _used(located: Located) -> dict[str, str]:

@@ -16,12 +16,19 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
+from ctxkit import identity, masking
+from ctxkit.checks import load
 from ctxkit.cli import main
 from ctxkit.errors import CtxkitError, DataError, ResumeError
+from ctxkit.host import Host
 from ctxkit.recipe import ModelSection, TokenizerTraining
+from ctxkit.registry import collect
+from ctxkit.resuming import AUTO
+from ctxkit.rundir import RunDirectory
 from ctxkit.surroundings import QUIET, UNSAFE, settle
 from ctxkit.train import checkpoints, templates
 from ctxkit.train.model import base_config, make_model, request_model
+from ctxkit.train.run import _decided
 from ctxkit.train.saved_adapter import read_adapter
 from ctxkit.train.tokenizer import byte_tokenizer, load_tokenizer
 from tests.integration.micro import RECIPE
@@ -394,3 +401,16 @@ def test_executors_get_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["data", str(recipe), "--run-dir", str(tmp_path / "run"), *words]) == 2
     assert "datatrove would write a secret into its files" in capsys.readouterr().err
     assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file() and b"planted-in" in path.read_bytes()]
+
+
+def test_what_is_masked_in_a_file_trains_as_it_is(tmp_path: Path) -> None:
+    """The recipe of a run directory is shown masked; nothing is trained by a mask."""
+    file, host = tmp_path / "r.yaml", Host()
+    file.write_text(RECIPE.replace("  seed: 3", "  seed: 3\n  run_name: planted-in-a-run-name"))
+    masking.learn(["planted-in-a-run-name"])
+    located = load(file, collect(host), host)
+    directory, own = RunDirectory(tmp_path / "run"), identity.fingerprint(located.recipe)
+    directory.claim(own)
+    assert "run_name: '***'" in (directory.path / "recipe.yaml").read_text()
+    decided = _decided(located, directory, own, AUTO)
+    assert [stage.train["run_name"] for stage in decided.recipe.stages] == ["planted-in-a-run-name"] * 3

@@ -18,10 +18,10 @@ from ctxkit import identity, masking, trust
 from ctxkit.checks import load, unpinned
 from ctxkit.cli import main
 from ctxkit.errors import RecipeError, ResumeError
-from ctxkit.fingerprint import Fingerprint
+from ctxkit.fingerprint import Fingerprint, changes, other_schedule
 from ctxkit.host import Host
 from ctxkit.registry import Registry, collect
-from ctxkit.rundir import RunDirectory, write_json
+from ctxkit.rundir import RunDirectory, read_sealed, write_json, write_sealed, write_yaml
 from ctxkit.surroundings import QUIET, UNSAFE, settle
 
 ROOT = Path(__file__).parents[3]
@@ -271,6 +271,58 @@ def test_environment_and_login_are_learned(monkeypatch: pytest.MonkeyPatch, tmp_
     err = capsys.readouterr().err
     assert "planted" not in err
     assert "learning_rate: ***, optim_args: ***" in err
+
+
+WORDS = {
+    "LICENSE_KEY": "planted1",
+    "SORT_KEY": "created_at_planted",
+    "DB_PASSWORD": "plantedword",
+    "MY_TOKEN": "70417041",
+    "JOB_KEY": "planted-name-8b-32k",
+    "SSH_KEY": "~/.ssh/planted-key-of-mine-1",
+}
+SECRETS = {
+    "MY_PASSWORD": "pl4nted",
+    "MY_SECRET": "plantedpassphrase",
+    "OTHER_TOKEN": "pl-anted",
+    "MODEL_KEY": "planted0123456789abcdef",
+}
+
+
+def test_words_are_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: Host, registry: Registry) -> None:
+    """What a variable named like a secret holds is none where it is a word, a number, a path, or a recipe's name."""
+    for name, value in (WORDS | SECRETS).items():
+        monkeypatch.setenv(name, value)
+    file = written(tmp_path)
+    file.write_text(file.read_text().replace("name: stranger", f"name: {WORDS['JOB_KEY']}"))
+    masking.learn_environment()
+    assert masking.mask(WORDS["JOB_KEY"]) == "***"
+    load(file, registry, host)
+    masking.learn_environment()
+    assert [value for value in WORDS.values() if masking.mask(value) != value] == []
+    assert [value for value in SECRETS.values() if masking.mask(value) != "***"] == []
+
+
+def test_masked_files_stay_readable(tmp_path: Path) -> None:
+    """Numbers stay numbers, and what is sealed is whole, whatever is masked in it."""
+    masking.learn(["7041704170", "planted-in-a-seal"])
+    write_json(tmp_path / "run.json", {"seed": 7041704170, "error": "of 7041704170"})
+    assert json.loads((tmp_path / "run.json").read_text()) == {"seed": 7041704170, "error": "of ***"}
+    write_yaml(tmp_path / "recipe.yaml", {"seed": 7041704170})
+    assert (tmp_path / "recipe.yaml").read_text() == "seed: 7041704170\n"
+    write_sealed(tmp_path / "seal.json", {"source": "https://u:planted-in-a-seal@host"})
+    assert read_sealed(tmp_path / "seal.json") == {"source": "https://u:***@host"}
+
+
+def test_a_masked_value_is_no_change(tmp_path: Path) -> None:
+    """A run goes on where a value was masked and is not any more, or the other way; another value is a change."""
+    own = fingerprint(tmp_path)
+    name = own.recipe["model"]["name_or_path"]
+    for shown, same in ((f"***/{name.partition('/')[2]}", True), ("***", True), ("***/other", False)):
+        masked = {**own.recipe, "model": {**own.recipe["model"], "name_or_path": shown}}
+        assert (not changes(masked, own)) is same, shown
+        assert (not changes(own.recipe, Fingerprint(masked))) is same, shown
+    assert not other_schedule({"optim_args": "a=***"}, {"optim_args": "a=planted"})
 
 
 def test_bytes_are_masked(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
