@@ -217,13 +217,16 @@ def more_gpus(times: int) -> Change:
         setup, gpus = plan.setup, plan.machines.gpus * times
         if setup.sharding not in SPREAD:
             return None
-        accumulation = setup.accumulation // times if setup.accumulation % times == 0 else setup.accumulation
+        before, after = (max(count // setup.sequence_size, 1) for count in (plan.machines.gpus, gpus))
+        more = after // before
+        accumulation = setup.accumulation if setup.accumulation % more else setup.accumulation // more
+        price = (f"a step sees {more} times the tokens",) if setup.accumulation % more else ()
         less = replace(setup, shards=setup.shards * times, accumulation=accumulation)
         write: dict[str, Any] = {"launch": {"num_processes": gpus}}
         if accumulation != setup.accumulation:
             write["train"] = {"gradient_accumulation_steps": accumulation}
         wider = replace(plan, machines=replace(plan.machines, gpus=gpus))
-        return _changed(wider, less, f"{gpus} GPUs", write)
+        return _changed(wider, less, f"{gpus} GPUs", write, price)
 
     return change
 
@@ -246,16 +249,19 @@ def _changed(
 
 
 def _as_zero3(setup: Setup, gpus: int) -> Setup:
-    return replace(setup, sharding="zero3", shards=gpus, offload_param="none")
+    param = setup.offload_param if setup.sharding == "fsdp" else "none"
+    return replace(setup, sharding="zero3", shards=gpus, offload_param=param)
 
 
 def _zero3_written(plan: StagePlan) -> dict[str, Any]:
     fields: dict[str, Any] = {"deepspeed": "zero3"}
     if plan.setup.sharding != "fsdp":
         return _engine(plan, fields)
-    if plan.engine_in_train or plan.alone:
-        fields = {"fsdp": False, "fsdp_config": None, **fields}
-    return _merged(_engine(plan, fields), _own_checkpointing(plan.setup))
+    write = _merged(_engine(plan, {"fsdp": False, "fsdp_config": None, **fields}), _own_checkpointing(plan.setup))
+    if plan.setup.offload_param == "none":
+        return write
+    # What FSDP kept on the host, ZeRO-3 keeps there under names of its own.
+    return _merged(write, {"launch": {"offload_optimizer_device": "cpu", "offload_param_device": "cpu"}})
 
 
 def _engine(plan: StagePlan, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,9 +40,9 @@ class StagePlan:
     fresh: bool = False
     """Whether the model has no weights yet, beside which an adapter would make no sense."""
     alone: bool = True
-    """Whether no other stage trains, whose weights a change of the model would change too."""
+    """Whether there is no other stage, which a change of the model or of `launch` would change too."""
     engine_in_train: bool = False
-    """Whether DeepSpeed or FSDP is stated by `train` and not by `launch`."""
+    """Whether `train` says something of DeepSpeed or FSDP, if only that there is none, whatever `launch` says."""
     carries: bool = False
     """Whether it goes on with the optimizer of the stage before, which must lie whole on every GPU."""
 
@@ -141,8 +141,8 @@ def stage_plan(
         machines,
         kernel=str(model.get("attn_implementation") or ""),
         fresh=not model.get("name_or_path"),
-        alone=sum((each.get("train") or {}).get("max_steps") != 0 for each in stages) <= 1,
-        engine_in_train=any((own.get("train") or {}).get(engine) for engine in ("deepspeed", "fsdp")),
+        alone=len(stages) <= 1,
+        engine_in_train=any(engine in (own.get("train") or {}) for engine in ("deepspeed", "fsdp")),
         carries=own.get("optimizer") == "carry",
         patches=tuple(own.get("patches") or ()),
     )

@@ -21,6 +21,7 @@ from ctxkit.registry import Registry
 from ctxkit.rundir import RunDirectory
 from ctxkit.spec import Hardware, PlanAnswer
 from ctxkit_planner.advice import advise
+from ctxkit_planner.changes import more_gpus
 from ctxkit_planner.gpus import GPUS
 from ctxkit_planner.plans import Plan, make_plan
 from ctxkit_planner.setups import setup_of
@@ -126,6 +127,11 @@ SITUATIONS = [
      "h100-80gb", 8),
     ("an adapter on a small GPU", {"adapter": {"r": 16, "target_modules": ["q_proj", "v_proj"]}}, "rtx-4090", 1),
     ("batches of four", {"train": {"per_device_train_batch_size": 4}, "model": {"dtype": "bfloat16"}}, "h100-80gb", 8),
+    ("FSDP with offload", {"launch": {"fsdp": True, "fsdp_config": {"activation_checkpointing": True,
+                                                                    "cpu_offload": True}},
+                           "train": {"activation_checkpointing": False}, "data": {"chunker": {"length": 131072}}},
+     "rtx-4090", 8),
+    ("FSDP that train turns off", {"launch": {"fsdp": True}, "train": {"fsdp": False}}, "h100-80gb", 8),
     ("packed rows", {"data": {"packing": {}, "chunker": {"length": 131072}}, "launch": {"deepspeed": "zero3"}},
      "h100-80gb", 8),
 ]  # fmt: skip
@@ -213,6 +219,34 @@ def test_one_stage_of_several_is_changed_alone(load: Load, host: Host) -> None:
     assert "launch" not in cheapest["write"]
     assert {"fsdp", "deepspeed"} & set(cheapest["write"]["train"])
     assert "all but launch and model into stage long:" in " ".join(answer.text.split())
+
+
+def test_a_stage_without_steps_is_not_changed(load: Load) -> None:
+    """What is written for one stage must not reach another, though that takes no step: its weights are saved."""
+    stages: list[dict[str, Any]] = [{"name": "first", "train": {"max_steps": 0}}, {"name": "then"}]
+    long = {"data": {"chunker": {"length": 131072}}, "stages": stages}
+    written = merged(yaml.safe_load(BASE), long)
+    stage = planned(load(yaml.safe_dump(written)), "t4").stages[1]
+    found = advise(stage)
+    assert not stage.fits
+    assert found.cheapest is not None
+    for one in (*found.singles, *found.ways):
+        shared = {key: value for key, value in one.changed.write.items() if key in ("launch", "model")}
+        own = {key: value for key, value in one.changed.write.items() if key not in shared}
+        followed = merged(merged(written, shared), {"stages": [stages[0], merged(stages[1], own)]})
+        again = planned(load(yaml.safe_dump(followed)), "t4", one.changed.plan.machines.gpus).stages[1]
+        assert again.setup == one.changed.plan.setup, one.changed.names
+
+
+def test_a_step_that_grows_is_said(load: Load) -> None:
+    """More GPUs take batches from the accumulation as long as there are some; then a step sees more tokens."""
+    for accumulation, gpus, said in ((8, 64, ()), (1, 64, ("a step sees 8 times the tokens",))):
+        few = {"launch": {"fsdp": True}, "train": {"gradient_accumulation_steps": accumulation}}
+        (stage,) = planned(load(yaml.safe_dump(merged(yaml.safe_load(BASE), few))), "a10g").stages
+        more = more_gpus(gpus // 8)(stage)
+        assert more is not None
+        assert more.price == said
+        assert more.plan.tokens_per_step == stage.tokens_per_step * (8 if said else 1)
 
 
 def test_a_fresh_model_gets_no_adapter(load: Load) -> None:
