@@ -60,6 +60,20 @@ def in_full_precision(model: Any, folder: Path | None) -> Any:
     return model
 
 
+def in_base_type(model: Any) -> Any:
+    """Return an adapted model whose trained parameters have the type of its frozen weights, for ZeRO-3.
+
+    DeepSpeed puts what is trained into one buffer of one type, computes without autocast, and in 0.19.2 gathers
+    the small parameters in the type of the first (DeepSpeed issue 8072). Its optimizer keeps them in float32, so that
+    small updates are not rounded away; what is saved is in 16 bits. TRL makes adapters so too (SFTTrainer.__init__).
+    """
+    kind = next(weight.dtype for weight in model.parameters() if not weight.requires_grad and weight.is_floating_point())
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(kind)
+    return model
+
+
 def adapted(
     model: PreTrainedModel, config: LoraConfig, folder: Path | None, new_tokens: int, *, tie: bool = True
 ) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer import TRAINING_ARGS_NAME
 from trl import SFTConfig, SFTTrainer
 
@@ -26,7 +27,7 @@ from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
 from ctxkit.spec import Context, EvalReport, ModelRequest, Patch, StageFinished, TrainerRequest
 from ctxkit.train import callbacks, checkpoints, phase_metrics
-from ctxkit.train.adapter import adapted, in_full_precision, lora_config, save_config, with_adapter
+from ctxkit.train.adapter import adapted, in_base_type, in_full_precision, lora_config, save_config, with_adapter
 from ctxkit.train.alive import Alive, observe
 from ctxkit.train.carry import CarryOptimizer
 from ctxkit.train.curriculum import Schedule, schedule
@@ -278,7 +279,8 @@ def _trainer(
     model = _starting_model(run, stage, rope, [options.build(context) for options in stage.patches])
     _check_ids(prepared, model.config.get_text_config().vocab_size)
     if stage.adapter is not None and (args.bf16 or args.fp16):
-        model = in_full_precision(model, run.earlier(stage))
+        # Also where accelerate's own file says so.
+        model = in_base_type(model) if is_deepspeed_zero3_enabled() else in_full_precision(model, run.earlier(stage))
     preflight(model, args, run.directory.path)
     made = _callbacks(run, stage, context, served)
     request = TrainerRequest(stage.name, model, args, prepared.train, _tokenizer(run, rope), made, prepared.eval)

@@ -150,3 +150,20 @@ def test_documents_of_a_shared_row_do_not_see_one_another(forks: Server, start: 
         assert forks.ended() == [ExitCode.DONE] * world
         runs.append(steps(folder / "run"))
     assert_alike(*runs)
+
+
+def test_an_adapter_in_16_bits_trains_under_zero3(forks: Server, start: Path, tmp_path: Path) -> None:
+    """A norm that is trained beside LoRA, in bf16: ZeRO-3 takes the steps of one process, within bf16's rounding."""
+    if importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("deepspeed is not installed")
+    adapter, runs = {**LORA, "modules_to_save": ["norm"]}, []
+    for world, launch in enumerate(({}, ZERO3), start=1):
+        folder = tmp_path / str(world)
+        folder.mkdir()
+        recipe = written(folder, start, {"launch": launch, "adapter": adapter}, 4 // world)
+        sets = ["train.bf16=true", "train.use_cpu=true", "model.dtype=bfloat16", "train.max_steps=4"]
+        forks.start(recipe, folder / "run", sets, world=world)
+        assert forks.ended() == [ExitCode.DONE] * world
+        runs.append(steps(folder / "run"))
+    assert runs[0].keys() == runs[1].keys()
+    assert all(runs[1][step] == pytest.approx(runs[0][step], rel=1e-2) for step in runs[0])
