@@ -67,7 +67,8 @@ def in_base_type(model: Any) -> Any:
     the small parameters in the type of the first (DeepSpeed issue 8072). Its optimizer keeps them in float32, so that
     small updates are not rounded away; what is saved is in 16 bits. TRL makes adapters so too (SFTTrainer.__init__).
     """
-    kind = next(weight.dtype for weight in model.parameters() if not weight.requires_grad and weight.is_floating_point())
+    frozen = (weight for weight in model.parameters() if not weight.requires_grad)
+    kind = next(weight.dtype for weight in frozen if weight.is_floating_point())
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(kind)

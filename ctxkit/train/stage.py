@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer import TRAINING_ARGS_NAME
 from trl import SFTConfig, SFTTrainer
 
@@ -26,7 +26,7 @@ from ctxkit.resuming import AUTO, Resume
 from ctxkit.rundir import RunDirectory, read_json, wait_for, write_json
 from ctxkit.settings import seed
 from ctxkit.spec import Context, EvalReport, ModelRequest, Patch, StageFinished, TrainerRequest
-from ctxkit.train import callbacks, checkpoints, phase_metrics
+from ctxkit.train import callbacks, checkpoints, phase_metrics, universal
 from ctxkit.train.adapter import adapted, in_base_type, in_full_precision, lora_config, save_config, with_adapter
 from ctxkit.train.alive import Alive, observe
 from ctxkit.train.carry import CarryOptimizer
@@ -230,6 +230,8 @@ def _train(run: Run, stage: Stage, context: Context, ready: Ready | None) -> Non
     goes_on = going(Attempt(run.directory, stage, args, key, run.resume))
     if goes_on.accumulation != args.gradient_accumulation_steps:
         args = sft_config(run.located, stage, output, goes_on.accumulation)
+    if goes_on.universal:
+        universal.load_by(args)
     served = schedule(stage, prepared.train, args, context) if stage.curriculum else None
     trainer = _trainer(run, stage, context, args, prepared, served)
     fit_batches(trainer, run.located, stage)
@@ -241,7 +243,7 @@ def _train(run: Run, stage: Stage, context: Context, ready: Ready | None) -> Non
     if checkpoint:
         go_on(trainer, checkpoints.step(checkpoint))
     run.pulse.at("loading the checkpoint" if checkpoint else "starting")
-    fit(trainer, stage.name, checkpoint, run.stop)
+    fit(trainer, stage.name, checkpoint, run.stop, Path(goes_on.universal) if goes_on.universal else None)
     if run.stop.received:
         raise run.stop.error()
     run.pulse.at("saving the model")
