@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -247,18 +248,28 @@ class RunDirectory:
         """
         if resume.checkpoint is None:
             return None
-        typed = Path(resume.checkpoint)
-        short = self.stage(typed.parent.name) / "checkpoints" / typed.name
-        found = (short if len(typed.parts) == len(("STAGE", "checkpoint")) and short.is_dir() else typed).resolve()
-        stages = self.path.resolve() / "stages"
-        if found.parent.name != "checkpoints" or found.parent.parent.parent != stages or not found.is_dir():
+        found = self._named(Path(resume.checkpoint))
+        if found is None:
             said = f"{resume.checkpoint} is no checkpoint of {self.path}"
             raise ResumeError(said, "say --resume STAGE/checkpoint-N, or the folder of one in this run directory")
+        if not re.fullmatch(r"checkpoint-\d+", found.name):
+            said = f"{resume.checkpoint} is none of the checkpoints that a stage goes on from"
+            raise ResumeError(said, "give its folder the name checkpoint-N again, N being its step, and type that")
         stage = found.parent.parent.name
         if self.stage_record(stage).exists():
             said = f"stage {stage} is finished, and what follows it was trained from its end"
             raise ResumeError(said, "copy the checkpoint, and start a new run from it with model.name_or_path")
         return stage, self.stage(stage) / "checkpoints" / found.name
+
+    def _named(self, typed: Path) -> Path | None:
+        """Return the folder beside the checkpoints of a stage that somebody typed, or None."""
+        short = self.stage(typed.parent.name) / "checkpoints" / typed.name
+        try:
+            found = (short if len(typed.parts) == len(("STAGE", "checkpoint")) and short.is_dir() else typed).resolve()
+            inside = found.parent.name == "checkpoints" and found.parent.parent.parent == self.path.resolve() / "stages"
+            return found if inside and found.is_dir() else None
+        except (OSError, ValueError):  # no system would take such a name
+            return None
 
     def _check_asked(self, resume: Resume) -> None:
         if resume.where == "never" and self.begun:

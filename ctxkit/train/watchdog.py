@@ -29,6 +29,8 @@ CHECKS = 4
 """Within the time that is waited."""
 PATIENCE_SECONDS = 10.0
 """How long a process whose peer is gone waits for it to say why."""
+PAUSE_SECONDS = 1.0
+"""How much later than it meant to a watchdog looks where its own process was stopped."""
 LONGEST = 300
 """Characters of what a collective said."""
 LOST = re.compile(
@@ -51,9 +53,24 @@ class Watchdog:
     directory: RunDirectory
     _seen: dict[int, tuple[float, float]] = field(default_factory=dict)
     """The time written in the file of each process, and when it was another, by the monotonic clock."""
+    _next: float | None = None
+    """When it means to look again, by that clock."""
 
     def __call__(self) -> float | None:
         """Look once; return after how many seconds to look again."""
+        self._forgive_pause()
+        again = self._look()
+        self._next = time.monotonic() + min(again or SECONDS_BETWEEN_BEATS, SECONDS_BETWEEN_BEATS)
+        return again
+
+    def _forgive_pause(self) -> None:
+        """Count no time in which this process was stopped as a whole, as by Ctrl-Z or with its machine."""
+        paused = time.monotonic() - self._next if self._next is not None else 0.0
+        if paused > PAUSE_SECONDS:
+            self.pulse.moved += paused
+            self._seen = {rank: (written, seen + paused) for rank, (written, seen) in self._seen.items()}
+
+    def _look(self) -> float | None:
         seconds = self.pulse.limit
         if seconds is None or not self.pulse.training:
             return None
@@ -122,7 +139,9 @@ class Watchdog:
 
     def judged(self) -> bool:
         """Return whether another process of this attempt found that the training hangs."""
-        return float(read_json(self.pulse.folder / VERDICT).get("time", 0)) > self.pulse.started
+        with contextlib.suppress(OSError):  # a disk that is away for a moment must not end the watching
+            return float(read_json(self.pulse.folder / VERDICT).get("time", 0)) > self.pulse.started
+        return False
 
     def lost(self, error: RuntimeError) -> CtxkitError:
         """Return the error of a collective that failed because another process is gone; waits for that one's word."""

@@ -100,6 +100,29 @@ def test_a_slow_first_step_is_no_hang(watchdog: Watchdog) -> None:
     assert "no sign of life" in caught.value.said[0]
 
 
+@pytest.mark.parametrize("paused", [0.0, 3600.0])
+def test_time_while_all_stood_still_is_no_hang(
+    paused: float, watchdog: Watchdog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped as a whole, by Ctrl-Z or with its machine, a run is not ended when it goes on; what hung before still is.
+
+    Nor does it matter what the clock on the wall says.
+    """
+    now = time.monotonic()
+    watchdog.pulse.limit, watchdog.pulse.moved = 40.0, now - 15
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    for rank in (1, 2):
+        other(watchdog, rank, moves=watchdog.pulse.moves - (rank == 2))
+    for later in (0, 5, 10, 15, 20):
+        monkeypatch.setattr("time.monotonic", lambda later=later: now + later + paused * (later > 5))
+        watchdog()
+    other(watchdog, 1, time=1.0)
+    other(watchdog, 2, time=1.0, moves=0)
+    monkeypatch.setattr("time.monotonic", lambda: now + paused + 25.5)
+    with pytest.raises(Ended, match="process 2"):
+        watchdog()
+
+
 @pytest.mark.parametrize("changed", [{"training": False}, {"limit": None}, {"limit": 60.0}])
 def test_who_works_is_left_alone(changed: dict[str, Any], watchdog: Watchdog) -> None:
     """Outside of training, without a limit, or before it is over, nobody is judged."""

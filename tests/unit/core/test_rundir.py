@@ -15,6 +15,7 @@ import pytest
 from ctxkit import rundir
 from ctxkit.errors import CtxkitError, DiskError, ExitCode, ResumeError
 from ctxkit.fingerprint import Fingerprint
+from ctxkit.resuming import Resume
 from ctxkit.rundir import RunDirectory
 
 RECIPE: dict[str, Any] = {
@@ -215,3 +216,18 @@ def test_places(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert len(set(places)) == len(places)
     assert all(place.is_relative_to(tmp_path) for place in places)
+
+
+def test_what_is_typed_as_a_checkpoint(directory: RunDirectory) -> None:
+    """A folder of the stage by its step; one that was renamed needs its name again; no name is too odd to be refused."""
+    folder = directory.stage("one") / "checkpoints"
+    for name in ("checkpoint-6", "later-1-checkpoint-8", "checkpoint-mine"):
+        (folder / name).mkdir()
+    assert directory.asked(Resume("one/checkpoint-6")) == ("one", folder / "checkpoint-6")
+    for name in ("later-1-checkpoint-8", "checkpoint-mine"):
+        for typed in (f"one/{name}", str(folder / name)):
+            with pytest.raises(ResumeError, match="none of the checkpoints"):
+                directory.asked(Resume(typed))
+    for typed in (f"{'x' * 300}/checkpoint-6", f"one/{'x' * 300}", "a\0b", "one", "one/checkpoint-7", ".."):
+        with pytest.raises(ResumeError, match="is no checkpoint of"):
+            directory.asked(Resume(typed))
