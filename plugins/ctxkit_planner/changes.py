@@ -64,9 +64,8 @@ def checkpointing(plan: StagePlan) -> Changed | None:
     if setup.checkpointing == "full" and setup.every_n_layers == 1:
         return None
     less = replace(setup, checkpointing="full", every_n_layers=1)
-    train = _checkpointed(setup)
-    if setup.checkpointing != "none":
-        train["activation_checkpointing_kwargs"] = None
+    names = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
+    train = _checkpointed(setup) | {name: None for name in names if plan.train.get(name)}
     return _changed(plan, less, "activation checkpointing", {"train": train})
 
 
@@ -104,18 +103,19 @@ def bfloat16_weights(plan: StagePlan) -> Changed | None:
         return None
     alters = setup.adapter is None
     price = ("weights of 16 bits lose small updates",) if alters else ()
-    made = _changed(plan, replace(setup, weights="bfloat16"), "bf16 weights", {"model": {"dtype": "bfloat16"}}, price)
+    less = replace(setup, weights="bfloat16", compute_bytes=2)
+    made = _changed(plan, less, "bf16 weights", {"model": {"dtype": "bfloat16"}}, price)
     return replace(made, alters=alters)
 
 
 def lora(plan: StagePlan) -> Changed | None:
-    """Train an adapter beside frozen 16-bit weights."""
+    """Train an adapter beside frozen 16-bit weights; under ZeRO-3 it wants checkpoints that are not selective."""
     setup = plan.setup
-    if setup.adapter is not None or plan.fresh:
+    if setup.adapter is not None or plan.fresh or (setup.checkpointing, setup.sharding) == ("selective", "zero3"):
         return None
     weights = setup.weights if setup.weights != "float32" else "bfloat16"
-    less = replace(setup, adapter=LORA, weights=weights)
-    write = {"model": {"dtype": "bfloat16"}, "adapter": _ADAPTER}
+    less = replace(setup, adapter=LORA, weights=weights, compute_bytes=2)
+    write = {"model": {"dtype": weights}, "adapter": _ADAPTER}
     return replace(_changed(plan, less, "LoRA", write, ("trains an adapter alone",)), alters=True)
 
 
@@ -127,6 +127,7 @@ def qlora(plan: StagePlan) -> Changed | None:
     less = replace(
         setup,
         weights="nf4_double",
+        compute_bytes=2,
         adapter=replace(setup.adapter or LORA, dtype_bytes=2),
         sharding="none",
         shards=plan.machines.gpus,
@@ -141,6 +142,7 @@ def qlora(plan: StagePlan) -> Changed | None:
     if setup.sharding != "none":
         write = _merged(write, _engine(plan, {"fsdp": False, "fsdp_config": None, "deepspeed": None}))
         write = _merged(write, _own_checkpointing(setup))
+    write = _merged(write, _nothing_on_the_host(plan))
     return replace(_changed(plan, less, "QLoRA", write, ("trains an adapter beside 4-bit weights",)), alters=True)
 
 
@@ -153,7 +155,7 @@ def fsdp(plan: StagePlan) -> Changed | None:
     write = _engine(plan, fields)
     if setup.checkpointing != "none":
         write = _engine(plan, {**fields, "fsdp_config": {"activation_checkpointing": True}})
-        write = _merged(write, {"train": {"activation_checkpointing": False}})
+        write = _merged(write, {"train": dict.fromkeys(_switches(plan), False)})
     return _changed(plan, replace(setup, sharding="fsdp", shards=gpus), "FSDP over all GPUs", write)
 
 
@@ -199,7 +201,8 @@ def sequence_parallel(size: int) -> Change:
         times = setup.accumulation * size // setup.sequence_size
         less = replace(spread, sequence="ulysses", sequence_size=size, accumulation=times, dense_mask=False)
         write = {} if setup.sharding == "zero3" else _zero3_written(plan)
-        write = _merged(write, _engine(plan, {"parallelism_config": {"sp_size": size}}))
+        sizes = {**dict.fromkeys(_sizes_of_fsdp(plan)), "sp_size": size}
+        write = _merged(write, _engine(plan, {"parallelism_config": sizes}))
         write = _merged(write, {"train": {"gradient_accumulation_steps": times}})
         if plan.stage.document_mask and setup.attention != "flash":
             # Of the others none tells the documents of a row apart here.
@@ -225,6 +228,9 @@ def more_gpus(times: int) -> Change:
         write: dict[str, Any] = {"launch": {"num_processes": gpus}}
         if accumulation != setup.accumulation:
             write["train"] = {"gradient_accumulation_steps": accumulation}
+        shards = (plan.stage.settings.get("parallelism_config") or {}).get("dp_shard_size")
+        if shards:
+            write = _merged(write, _engine(plan, {"parallelism_config": {"dp_shard_size": shards * times}}))
         wider = replace(plan, machines=replace(plan.machines, gpus=gpus))
         return _changed(wider, less, f"{gpus} GPUs", write, price)
 
@@ -296,6 +302,24 @@ def _checkpointed(setup: Setup) -> dict[str, Any]:
     return {"activation_checkpointing": True}
 
 
+def _sizes_of_fsdp(plan: StagePlan) -> list[str]:
+    """Return what `parallelism_config` says of copies and shards, which DeepSpeed has no use for."""
+    sizes = plan.stage.settings.get("parallelism_config") or {}
+    return [name for name in ("dp_replicate_size", "dp_shard_size") if sizes.get(name)]
+
+
+def _switches(plan: StagePlan) -> list[str]:
+    """Return under which names the model's own checkpointing is on, to be turned off."""
+    older = "gradient_checkpointing"
+    return ["activation_checkpointing", *([older] if plan.train.get(older) else [])]
+
+
+def _nothing_on_the_host(plan: StagePlan) -> dict[str, Any]:
+    """Return what takes DeepSpeed's offload out of `launch`, where it would stand without DeepSpeed."""
+    named = [key for key in _OFFLOADS if plan.launch.get(key)]
+    return {"launch": dict.fromkeys(named)} if named else {}
+
+
 def _own_checkpointing(setup: Setup) -> dict[str, Any]:
     """Return what turns the model's own checkpointing on, where FSDP did it."""
     fsdp = setup.sharding == "fsdp" and setup.checkpointing != "none"
@@ -311,6 +335,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
+_OFFLOADS = tuple(f"offload_{part}_{how}" for part in ("optimizer", "param") for how in ("device", "nvme_path"))
 _ADAPTER = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
 CHANGES: tuple[tuple[Change, ...], ...] = (
     (one_row,),

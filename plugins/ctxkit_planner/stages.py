@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,13 +41,20 @@ class StagePlan:
     """Whether the model has no weights yet, beside which an adapter would make no sense."""
     alone: bool = True
     """Whether there is no other stage, which a change of the model or of `launch` would change too."""
-    engine_in_train: bool = False
-    """Whether `train` says something of DeepSpeed or FSDP, if only that there is none, whatever `launch` says."""
+    train: Mapping[str, Any] = field(default_factory=dict)
+    """What the recipe writes into its `train`."""
     carries: bool = False
     """Whether it goes on with the optimizer of the stage before, which must lie whole on every GPU."""
 
     patches: tuple[Mapping[str, Any], ...] = ()
     """What it has in `patches`."""
+    launch: Mapping[str, Any] = field(default_factory=dict)
+    """The section of the recipe, which all stages share."""
+
+    @property
+    def engine_in_train(self) -> bool:
+        """Whether `train` says something of DeepSpeed or FSDP, if only that there is none, whatever `launch` says."""
+        return any(engine in self.train for engine in ("deepspeed", "fsdp"))
 
     @property
     def tokens(self) -> int:
@@ -142,7 +149,8 @@ def stage_plan(
         kernel=str(model.get("attn_implementation") or ""),
         fresh=not model.get("name_or_path"),
         alone=len(stages) <= 1,
-        engine_in_train=any(engine in (own.get("train") or {}) for engine in ("deepspeed", "fsdp")),
+        train=own.get("train") or {},
         carries=own.get("optimizer") == "carry",
         patches=tuple(own.get("patches") or ()),
+        launch=recipe.get("launch") or {},
     )
