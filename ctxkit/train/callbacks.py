@@ -16,7 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import IntervalStrategy
 
 from ctxkit.launch import world_size
-from ctxkit.train import checkpoints
+from ctxkit.train import checkpoints, universal
 from ctxkit.train.progress import Bar
 from ctxkit.train.signals import StopSignal
 
@@ -204,6 +204,7 @@ class SealCheckpoints(TrainerCallback):
         if state.is_world_process_zero:
             folder = Path(str(args.output_dir))
             checkpoints.seal(folder / f"checkpoint-{state.global_step}", state.global_step)
+            universal.clear(folder)
             checkpoints.rotate(folder, None if self._rising() else self._keep, state.best_model_checkpoint)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,12 @@ from accelerate.utils import broadcast_object_list
 from trl import SFTConfig
 
 from ctxkit import fingerprint, launch
-from ctxkit.errors import ResumeError
+from ctxkit.errors import DiskError, ResumeError
 from ctxkit.recipe import Stage
 from ctxkit.resuming import Resume
 from ctxkit.rundir import RunDirectory, read_json, write_json
 from ctxkit.settings import ACCUMULATION
-from ctxkit.train import checkpoints
+from ctxkit.train import checkpoints, universal
 from ctxkit.train.curriculum import readers
 from ctxkit.train.progress import say
 
@@ -32,6 +32,8 @@ class Going:
     """The schedule of the recipe takes the place of the checkpoint's."""
     fresh: bool = False
     """The optimizer is another, and begins without a state."""
+    universal: str | None = None
+    """The folder that DeepSpeed loads in place of the checkpoint, where that is of another number of processes."""
 
 
 @dataclass(frozen=True)
@@ -81,16 +83,18 @@ def going(attempt: Attempt) -> Going:
 
     Raises:
         ResumeError: its checkpoint was made from other rows, cannot be read, or has other rows a step.
+        DiskError: there is no room to convert the checkpoint of another number of processes.
     """
     found: list[Any] = [None]
     if launch.rank() == 0:
         try:
             found = [_going(attempt)]
-        except ResumeError as error:
-            found = [(error.message, error.hint)]
+        except (ResumeError, DiskError) as error:
+            found = [(type(error), error.message, error.hint)]
     broadcast_object_list(found)
     if not isinstance(found[0], Going):
-        raise ResumeError(*found[0])
+        kind, message, hint = found[0]
+        raise kind(message, hint)
     return found[0]
 
 
@@ -110,6 +114,7 @@ def _going(attempt: Attempt) -> Going:
         fresh=any(change.path[-1] in fingerprint.OPTIMIZER for change in changed),
     )
     _tell(attempt, going, changed)
+    going = _readable(attempt, going)
     made_by = {
         "num_processes": attempt.args.world_size,
         "data": attempt.data,
@@ -157,16 +162,26 @@ def _check_backend(attempt: Attempt, begun: dict[str, Any]) -> None:
     Raises:
         ResumeError: it is.
     """
-    before, world = begun.get("backend", attempt.backend), begun.get("num_processes", attempt.args.world_size)
+    before = begun.get("backend", attempt.backend)
     if before != attempt.backend:
         said = f"the checkpoints of stage {attempt.stage.name} were written by {before}, and this is {attempt.backend}"
         raise ResumeError(said, "start it as before, or begin the stage again in another --run-dir")
-    if attempt.backend == "deepspeed" and world != attempt.args.world_size:
-        raise ResumeError(
-            f"the checkpoints of stage {attempt.stage.name} were made with {world} processes, and now there are "
-            f"{attempt.args.world_size}: DeepSpeed keeps the optimizer in one shard for each process",
-            f"start {world} processes; DDP and FSDP may go on with another number",
-        )
+
+
+def _readable(attempt: Attempt, going: Going) -> Going:
+    """Return how a stage goes on whose optimizer lies in shards of another number of processes.
+
+    Raises:
+        DiskError, ResumeError: the shards cannot be converted.
+    """
+    if going.checkpoint is None or attempt.backend != "deepspeed":
+        return going
+    checkpoint = Path(going.checkpoint)
+    # Not what began: the attempt after that one may have gone on with others, and been killed before it saved.
+    before = checkpoints.random_states(checkpoint)
+    if before == attempt.args.world_size:
+        return going
+    return replace(going, universal=str(universal.convert(checkpoint, before, attempt.args.world_size)))
 
 
 def _accumulation(attempt: Attempt, begun: dict[str, Any], step: int | None) -> int:

@@ -250,10 +250,16 @@ def _train(run: Run, stage: Stage, context: Context, ready: Ready | None) -> Non
     _save(trainer, run, stage)
     if launch.rank() == 0:
         record = {**_record(run, stage, context, trainer), "parameters": asdict(trained), "data": key}
-        if served is not None:
-            phases = phase_metrics.summaries(run.directory.metrics, stage.name)
-            record["curriculum"] = {**served.account(), "phases": phases}
-        write_json(run.directory.stage_record(stage.name), record)
+        write_json(run.directory.stage_record(stage.name), {**record, **_account(run, stage, served)})
+        universal.clear(output)
+
+
+def _account(run: Run, stage: Stage, served: Schedule | None) -> dict[str, Any]:
+    """Return what the record of a stage says of its curriculum."""
+    if served is None:
+        return {}
+    phases = phase_metrics.summaries(run.directory.metrics, stage.name)
+    return {"curriculum": {**served.account(), "phases": phases}}
 
 
 def _prepared(run: Run, stage: Stage, context: Context) -> Ready:
