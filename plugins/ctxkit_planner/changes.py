@@ -65,8 +65,8 @@ def checkpointing(plan: StagePlan) -> Changed | None:
         return None
     less = replace(setup, checkpointing="full", every_n_layers=1)
     names = ("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs")
-    train = _checkpointed(setup) | {name: None for name in names if plan.train.get(name)}
-    return _changed(plan, less, "activation checkpointing", {"train": train})
+    write = _merged(_checkpointed(plan), {"train": {name: None for name in names if plan.train.get(name)}})
+    return _changed(plan, less, "activation checkpointing", write)
 
 
 def tiled_mlp(plan: StagePlan) -> Changed | None:
@@ -296,10 +296,11 @@ def _fsdp_config(plan: StagePlan) -> dict[str, Any]:
     return dict(plan.stage.settings.get("fsdp_config") or {})
 
 
-def _checkpointed(setup: Setup) -> dict[str, Any]:
-    if setup.sharding == "fsdp":
-        return {"fsdp_config": {"activation_checkpointing": True}, "activation_checkpointing": False}
-    return {"activation_checkpointing": True}
+def _checkpointed(plan: StagePlan) -> dict[str, Any]:
+    if plan.setup.sharding != "fsdp":
+        return {"train": {"activation_checkpointing": True}}
+    config = {**_fsdp_config(plan), "activation_checkpointing": True}
+    return _merged(_engine(plan, {"fsdp_config": config}), {"train": {"activation_checkpointing": False}})
 
 
 def _sizes_of_fsdp(plan: StagePlan) -> list[str]:
