@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from typing import Any
@@ -16,6 +17,17 @@ def _not_empty(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     if value == "" or (isinstance(value, tuple) and "" in value):
         raise click.BadParameter("it is empty", ctx, param)
     return value
+
+
+class _Finite(click.FloatRange):
+    """A number in a range; `nan`, which compares with nothing, and `inf` are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number that can be reckoned with.", param, ctx)
+        return number
 
 
 RECIPE = click.argument("recipe", type=click.Path(), callback=_not_empty)
@@ -481,16 +493,16 @@ def validate(recipes: tuple[str, ...], sets: tuple[str, ...], plugin_files: tupl
 @RECIPE
 @click.option("--gpu", metavar="NAME", help="Say whether it fits such a GPU, how long it takes, and what to change.")
 @click.option("--gpus", type=click.IntRange(1), help="How many.  [default: launch.num_processes]")
-@click.option("--price", type=click.FloatRange(0), metavar="PER_HOUR", help="Of one GPU for an hour.")
+@click.option("--price", type=_Finite(0), metavar="PER_HOUR", help="Of one GPU for an hour.")
 @click.option(
     "--mfu",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=_Finite(0, 1, min_open=True),
     help="Share of the GPU's peak that the training reaches, such as 0.4.  [default: assumed by GPU and length]",
 )
-@click.option("--host-memory", type=click.FloatRange(0, min_open=True), metavar="GIB", help="Of one machine.")
+@click.option("--host-memory", type=_Finite(0, min_open=True), metavar="GIB", help="Of one machine.")
 @click.option("--calibrate", is_flag=True, help="Measure a few steps on the GPU of this machine first.")
 @click.option(
-    "--run-dir", type=click.Path(), callback=_not_empty, help="Where its data may be prepared.  [default: runs/NAME]"
+    "--run-dir", type=click.Path(file_okay=False), callback=_not_empty, help="Where its data may be prepared.  [default: runs/NAME]"
 )
 @SET
 @TRUST
@@ -507,7 +519,7 @@ def plan(recipe: str, sets: tuple[str, ...], plugin_files: tuple[str, ...], as_j
     from ctxkit import commands
 
     run_dir, gpu = typed.pop("run_dir"), typed["gpu"]
-    alone = [f"--{name.replace('_', '-')}" for name, value in typed.items() if value and name != "gpu"]
+    alone = [f"--{name.replace('_', '-')}" for name, value in typed.items() if name != "gpu" and value is not None and value is not False]
     if gpu is None and alone:
         raise click.UsageError(f"{alone[0]} needs --gpu NAME, such as h100-80gb")
     typed["host_bytes"] = None if typed["host_memory"] is None else int(typed["host_memory"] * 2**30)
@@ -558,8 +570,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _main(arguments: list[str] | None) -> int:
+    from ctxkit.stopping import stoppable
+
     try:
-        cli.main(args=arguments, prog_name="ctxkit", standalone_mode=False)
+        with stoppable():
+            cli.main(args=arguments, prog_name="ctxkit", standalone_mode=False)
     except SystemExit as error:
         return int(error.code or 0)
     except BaseException as error:  # noqa: BLE001 - each is turned into a message and an exit status

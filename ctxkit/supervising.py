@@ -13,18 +13,12 @@ from typing import TYPE_CHECKING
 
 from ctxkit.errors import ExitCode
 from ctxkit.launch import STATUS, die_with_parent
+from ctxkit.stopping import CODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import FrameType
 
-STOPS = {
-    signal.SIGTERM: ExitCode.PREEMPTED,
-    signal.SIGUSR1: ExitCode.PREEMPTED,
-    signal.SIGHUP: ExitCode.PREEMPTED,
-    signal.SIGINT: ExitCode.INTERRUPTED,
-}
-"""What ends a run in good order, and the exit code it then has."""
 MODULES = {
     "accelerate": ["-m", "accelerate.commands.accelerate_cli"],
     "torchrun": ["-m", "torch.distributed.run"],
@@ -37,7 +31,7 @@ def supervise(words: Sequence[str], processes: int, environment: Mapping[str, st
     """Run the line of a launcher to its end; return the exit code of the run, and what is to be said of it.
 
     A launcher answers 1 whatever its processes answered, and kills them 30 seconds after it was told to stop, which may
-    be in the middle of a checkpoint. So the first signal of `STOPS` goes to its processes and not to it; a second
+    be in the middle of a checkpoint. So the first signal of `CODES` goes to its processes and not to it; a second
     SIGINT goes to the launcher, which ends them all.
 
     Args:
@@ -76,7 +70,7 @@ class _Stop:
     @contextmanager
     def forwarded(self) -> Iterator[None]:
         """Hand on what comes within, and put the old handlers back after."""
-        old = {number: signal.signal(number, self._handle) for number in STOPS}
+        old = {number: signal.signal(number, self._handle) for number in CODES}
         try:
             yield
         finally:
@@ -137,9 +131,9 @@ def outcome(status: int, received: int, reported: Sequence[int], processes: int)
         return ExitCode.DONE, ""
     ended = [code for code in reported if code != ExitCode.DONE]
     if received:
-        return (ended or [STOPS[signal.Signals(received)]])[0], ""
+        return (ended or [CODES[signal.Signals(received)]])[0], ""
     silent = processes - len(reported)
-    if silent > 0 and (not ended or ended[0] in STOPS.values()):
+    if silent > 0 and (not ended or ended[0] in CODES.values()):
         said = f"{silent} of {processes} processes ended without a word; see above what the launcher says"
         return ExitCode.FAILED, f"{said}. The system ends one so where memory is exhausted"
     return (ended or [ExitCode.FAILED])[0], ""

@@ -10,18 +10,12 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ctxkit.errors import ExitCode, StoppedError
+from ctxkit.errors import StoppedError
 from ctxkit.launch import rank
+from ctxkit.stopping import CODES, stopped
 
 if TYPE_CHECKING:
     from ctxkit.train.pulse import Pulse
-
-_CODES = {
-    signal.SIGTERM: ExitCode.PREEMPTED,
-    signal.SIGUSR1: ExitCode.PREEMPTED,
-    signal.SIGHUP: ExitCode.PREEMPTED,
-    signal.SIGINT: ExitCode.INTERRUPTED,
-}
 
 
 class StopSignal:
@@ -43,7 +37,7 @@ class StopSignal:
         Raises:
             StoppedError: a signal came, outside of `deferred`.
         """
-        heard = [number for number in _CODES if signal.getsignal(number) is not signal.SIG_IGN]
+        heard = [number for number in CODES if signal.getsignal(number) is not signal.SIG_IGN]
         old = {number: signal.signal(number, self._handle) for number in heard}
         try:
             yield
@@ -66,9 +60,7 @@ class StopSignal:
 
     def error(self) -> StoppedError:
         """Return the error that ends the run with the exit code of the signal."""
-        name = signal.Signals(self.received).name
-        said = f"stopped by {name}; everything finished so far is saved"
-        return StoppedError(said, "type the same command to continue", exit_code=_CODES[signal.Signals(self.received)])
+        return stopped(self.received)
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self.received and number != signal.SIGINT:

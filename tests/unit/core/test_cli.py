@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -304,3 +305,21 @@ def test_foreign_distribution_is_warned_of(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr("ctxkit.doctor.foreign", lambda: ["somebody else's"])
     assert main(["plugins"]) == 0
     assert "warning: somebody else's\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+def test_told_to_stop_while_libraries_load(
+    number: signal.Signals, recipe: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """A scheduler may take the machine before the training has begun: the code to requeue on, and no handler stays."""
+    monkeypatch.setattr("ctxkit.commands._loading", lambda: signal.raise_signal(number))
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        assert main(["run", recipe]) == 75
+        assert signal.getsignal(number) is signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN)
+        assert main(["plugins"]) == 0
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+    assert f"stopped by {number.name}" in capsys.readouterr().err

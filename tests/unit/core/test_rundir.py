@@ -219,7 +219,7 @@ def test_places(tmp_path: Path) -> None:
 
 
 def test_what_is_typed_as_a_checkpoint(directory: RunDirectory) -> None:
-    """A folder of the stage by its step; one that was renamed needs its name again; no name is too odd to be refused."""
+    """A folder of the stage by its step; one that was renamed needs its name again; odd names are refused."""
     folder = directory.stage("one") / "checkpoints"
     for name in ("checkpoint-6", "later-1-checkpoint-8", "checkpoint-mine"):
         (folder / name).mkdir()
