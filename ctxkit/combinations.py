@@ -163,6 +163,15 @@ def offload_for_nothing(case: Case) -> bool:
     return not any(isinstance(name, str) and name in STAGES for name in named)
 
 
+def fsdp_for_nothing(case: Case) -> bool:
+    """Return whether fields for FSDP are stated that nothing reads; with accelerate's file they change its plugin."""
+    if case.layout.fsdp or case.launch.config_file or not case.settings.get("fsdp_config"):
+        return False
+    return "fsdp_config" in case.stage.train or not any(
+        layout(case.located, each).fsdp for each in case.located.recipe.stages
+    )
+
+
 def float_flash(case: Case) -> bool:
     """Return whether flash attention would be asked to compute in 32 bits."""
     halved = case.settings.get("bf16") is not False or case.on("fp16")
@@ -180,8 +189,8 @@ def nvme(case: Case) -> bool:
 
 
 def said_twice(case: Case) -> bool:
-    """Return whether accelerate's file, where it is there to be read, has an engine as `launch` has."""
-    if not (case.launch.config_file and {*ENGINES, SIZES} & case.launch.model_fields_set):
+    """Return whether accelerate's file, where it is there to be read, has an engine as the recipe has."""
+    if not (case.launch.config_file and case.on(*ENGINES, SIZES)):
         return False
     try:
         text = Path(case.launch.config_file).read_text(encoding="utf-8")

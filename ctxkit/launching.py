@@ -97,13 +97,16 @@ def words(request: LaunchRequest, located: Located, place: Machines) -> list[str
     """Return the words of the launcher's line on this machine.
 
     Raises:
-        CtxkitError: with exit code 2, this machine has fewer GPUs than processes.
+        CtxkitError: with exit code 2, this machine has fewer GPUs than processes, or accelerate's file is not there.
     """
-    found = devices()
+    found, config = devices(), located.recipe.launch.config_file
+    if config and not request.dry_run and not Path(config).is_file():
+        said = f"launch.config_file: there is no file {config} in {Path.cwd()}"
+        raise _refused(said, "its path is relative to the folder in which you type the line")
     if found and found < place.local:
         said = f"{place.local} processes need as many GPUs, and this machine has {found}"
         raise _refused(said, f"--num-processes {found * place.num_machines} uses them all")
-    return launch_words(request.recipe, place, located.recipe.launch.config_file, request.arguments)
+    return launch_words(request.recipe, place, config, request.arguments)
 
 
 def environment(place: Machines) -> dict[str, str]:

@@ -84,11 +84,13 @@ class Job:
         """Return the run directory, which has to outlive the machine for the job to go on where it was.
 
         Raises:
-            CtxkitError: it lies in the folder of the job, which such an engine makes anew each time.
+            CtxkitError: it lies in the folder of the job, which such an engine makes anew each time, or holds `..`.
         """
         place = PurePosixPath(self.run_dir or "")
-        if not place.is_absolute():
-            said = f"--on {engine} needs --run-dir with an absolute path on storage that outlives a machine"
+        if not place.is_absolute() or ".." in place.parts:
+            said = (
+                f"--on {engine} needs --run-dir with an absolute path on storage that outlives a machine, without `..`"
+            )
             hint = f"such as --run-dir /runs/{self.name}; --job-arg volume=NAME:/runs mounts a volume there"
             raise CtxkitError(said, hint, exit_code=ExitCode.RECIPE)
         return place

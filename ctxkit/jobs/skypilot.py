@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ctxkit import yaml_core
-from ctxkit.errors import ExitCode
+from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit.jobs.job import TOKEN
 
 if TYPE_CHECKING:
@@ -54,7 +54,19 @@ def _resources(job: Job, settings: dict[str, str]) -> dict[str, Any]:
     return {
         "accelerators": accelerators if ":" in accelerators else f"{accelerators}:{job.local}",
         **{key: settings[key] for key in RESOURCES if key in settings},
-        **({"disk_size": int(settings["disk_size"])} if settings.get("disk_size", "").isdecimal() else {}),
-        **({"use_spot": settings["use_spot"] == "true"} if "use_spot" in settings else {}),
+        **({"disk_size": _gigabytes(settings["disk_size"])} if "disk_size" in settings else {}),
+        **({"use_spot": _switch(settings["use_spot"])} if "use_spot" in settings else {}),
         "job_recovery": {"recover_on_exit_codes": [int(ExitCode.PREEMPTED)]},
     }
+
+
+def _gigabytes(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise CtxkitError(f"--job-arg disk_size={text}: needs a number of GB", exit_code=ExitCode.RECIPE)
+    return int(text)
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise CtxkitError(f"--job-arg use_spot={text}: needs true or false", exit_code=ExitCode.RECIPE)
+    return text.lower() == "true"

@@ -81,6 +81,7 @@ REACHED: dict[str, dict[str, Any]] = {
     "sizes": merged(CP, sizes(cp_size=3)),
     "two-engines": merged(ZERO3, {"launch": {"fsdp": True}}),
     "two-sources": merged(ZERO3, {"launch": {"config_file": "accelerate.yaml"}}),
+    "fsdp-config": {"launch": {"fsdp_config": {"cpu_offload": True}}},
     "offload": {"launch": {"fsdp": True, "offload_optimizer_device": "cpu"}},
     "offload-nvme": merged(ZERO3, {"launch": {"offload_param_device": "nvme"}}),
     "offload-param": {"launch": {"deepspeed": "zero2", "offload_param_device": "cpu"}},
@@ -122,6 +123,11 @@ FINE: dict[str, dict[str, Any]] = {
     ),
     "qlora-zero2": merged(QLORA, {"launch": {"deepspeed": "zero2"}}),
     "another-file": merged(ZERO3, {"launch": {"config_file": "machines.yaml"}}),
+    "engine-of-the-file": {"launch": {"config_file": "engine.yaml", "fsdp": False, "parallelism_config": {}}},
+    "fsdp-of-one-stage": {
+        "launch": {"fsdp": True, "fsdp_config": {"cpu_offload": True}},
+        "stages": [{"name": "a", "train": {"fsdp": False}}, {"name": "b"}],
+    },
     "flash-bf16": {"model": {"attn_implementation": "flash_attention_2"}},
     "carry": STAGES,
 }
@@ -161,10 +167,24 @@ def test_a_note_is_said_and_nothing_is_refused(name: str, load: Load) -> None:
 
 
 @pytest.mark.parametrize("name", FINE)
-def test_what_works_is_neither_refused_nor_said(name: str, load: Load) -> None:
+def test_what_works_is_neither_refused_nor_said(
+    name: str, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Layouts that two processes were seen to train with pass, and so do their relatives."""
+    (tmp_path / "engine.yaml").write_text("deepspeed_config:\n  zero_stage: 3\n")
+    monkeypatch.chdir(tmp_path)
     located = load(recipe(FINE[name]))
     assert not [fault for stage in located.recipe.stages for fault in notable(located, stage)]
+
+
+def test_an_engine_of_train_beside_that_of_accelerate_is_refused(
+    faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file and the recipe may not both say it, wherever the recipe does."""
+    (tmp_path / "accelerate.yaml").write_text("deepspeed_config:\n  zero_stage: 2\n")
+    monkeypatch.chdir(tmp_path)
+    found = faults(recipe({"launch": {"config_file": "accelerate.yaml"}, "train": {"fsdp": True}}))
+    assert [fault.message for fault in found] == [rule.reason for rule in RULES if rule.name == "two-sources"]
 
 
 def test_every_rule_has_a_recipe_and_a_source() -> None:

@@ -126,6 +126,9 @@ def test_dry_run_prints_the_line(typed: Callable[..., Any]) -> None:
     assert typed(*words, gpus=8)[1] == "accelerate launch --num_processes 8 --multi_gpu -m ctxkit run r.yaml\n"
 
 
+SKY = ("--on", "skypilot", "--job-arg", "accelerators=H100", "--run-dir")
+
+
 @pytest.mark.parametrize(
     ("words", "gpus", "said"),
     [
@@ -142,6 +145,10 @@ def test_dry_run_prints_the_line(typed: Callable[..., Any]) -> None:
         (("--on", "slurm", "--job-arg", "nodes=3"), 0, "--job-arg nodes: the script decides it"),
         (("--on", "slurm", "--job-arg", "a=b\nscancel"), 0, "needs KEY=VALUE on one line"),
         (("--on", "skypilot", "--run-dir", "/r", "--job-arg", "volume=v:/x"), 0, "is not on the volume at /x"),
+        ((*SKY, "/r/../s"), 0, "without `..`"),
+        ((*SKY, "/r", "--job-arg", "disk_size=1TB"), 0, "disk_size=1TB: needs a number of GB"),
+        ((*SKY, "/r", "--job-arg", "use_spot=yes"), 0, "use_spot=yes: needs true or false"),
+        (("--num-machines", "1", "--set", "launch.config_file=no.yaml"), 0, "there is no file no.yaml in"),
     ],
 )
 def test_refused_before_anything_starts(
@@ -450,7 +457,8 @@ def test_skypilot_takes_the_task(tmp_path: Path) -> None:
 
 def test_skypilot_without_its_package() -> None:
     """The parts by which a job is got up again."""
-    task = yaml.safe_load(made("skypilot", accelerators="A100:4"))
+    task = yaml.safe_load(made("skypilot", accelerators="A100:4", use_spot="True", disk_size="500"))
+    assert (task["resources"]["use_spot"], task["resources"]["disk_size"]) == (True, 500)
     assert task["resources"]["accelerators"] == "A100:4"
     assert task["resources"]["job_recovery"] == {"recover_on_exit_codes": [75]}
     assert task["volumes"] == {"/data": "runs"}
