@@ -502,7 +502,10 @@ def validate(recipes: tuple[str, ...], sets: tuple[str, ...], plugin_files: tupl
 @click.option("--host-memory", type=_Finite(0, min_open=True), metavar="GIB", help="Of one machine.")
 @click.option("--calibrate", is_flag=True, help="Measure a few steps on the GPU of this machine first.")
 @click.option(
-    "--run-dir", type=click.Path(file_okay=False), callback=_not_empty, help="Where its data may be prepared.  [default: runs/NAME]"
+    "--run-dir",
+    type=click.Path(file_okay=False),
+    callback=_not_empty,
+    help="Where its data may be prepared.  [default: runs/NAME]",
 )
 @SET
 @TRUST
@@ -519,7 +522,11 @@ def plan(recipe: str, sets: tuple[str, ...], plugin_files: tuple[str, ...], as_j
     from ctxkit import commands
 
     run_dir, gpu = typed.pop("run_dir"), typed["gpu"]
-    alone = [f"--{name.replace('_', '-')}" for name, value in typed.items() if name != "gpu" and value is not None and value is not False]
+    alone = [
+        f"--{name.replace('_', '-')}"
+        for name, value in typed.items()
+        if name != "gpu" and value is not None and value is not False
+    ]
     if gpu is None and alone:
         raise click.UsageError(f"{alone[0]} needs --gpu NAME, such as h100-80gb")
     typed["host_bytes"] = None if typed["host_memory"] is None else int(typed["host_memory"] * 2**30)

@@ -55,8 +55,19 @@ class Plan:
 
     @cached_property
     def fits(self) -> bool:
-        """Whether every stage fits."""
-        return all(stage.fits for stage in self.trained)
+        """Whether every stage fits, and can start on so many GPUs."""
+        return all(stage.fits for stage in self.trained) and not self.unstartable
+
+    @property
+    def unstartable(self) -> list[str]:
+        """Why stages cannot start on so many GPUs."""
+        gpus = self.machines.gpus
+        return [
+            f"stage {stage.stage.name} needs {'' if stage.exact else 'a multiple of '}{stage.multiple} GPUs "
+            f"(parallelism_config): on {gpus} it cannot start"
+            for stage in self.trained
+            if not stage.starts
+        ]
 
     @cached_property
     def advice(self) -> Mapping[str, Advice]:
@@ -83,17 +94,14 @@ class Plan:
     @cached_property
     def notes(self) -> list[str]:
         """What one must know to read the figures."""
-        notes = setups.unread(self.request.recipe)
+        notes = setups.unread(self.request.recipe, config_of(self.request)[0] or {})
         if self.machines.gpus != self.made_for:
             notes.append(_other_gpus(self))
         if self.machines.gpu.name in WITHOUT_BFLOAT16 and any(_bfloat16(stage) for stage in self.trained):
             notes.append(f"{self.machines.gpu.name} has no bfloat16: write `fp16: true` and `bf16: false` into train")
-        uneven = [stage for stage in self.trained if self.machines.gpus % stage.setup.sequence_size]
-        return notes + [
-            f"stage {stage.stage.name} shares rows over {stage.setup.sequence_size} GPUs, of which "
-            f"{self.machines.gpus} is no multiple: it cannot start"
-            for stage in uneven
-        ]
+        if self.machines.count > 1:
+            notes.append("links between machines are taken to be as fast as those within one; slower ones take longer")
+        return notes + self.unstartable
 
 
 def make_plan(request: PlanRequest, gpu: Gpu) -> Plan:
@@ -153,7 +161,8 @@ def _bfloat16(stage: StagePlan) -> bool:
 
 def _other_gpus(plan: Plan) -> str:
     gpus, made_for = plan.machines.gpus, plan.made_for
-    said = f"the recipe is made for {made_for} GPUs: on {gpus} a step sees {gpus / made_for:g} times the tokens"
+    made = f"{made_for} GPU{'s' if made_for > 1 else ''}"
+    said = f"the recipe is made for {made}: on {gpus} a step sees {gpus / made_for:g} times the tokens"
     stage = plan.largest
     times = stage.setup.accumulation * made_for if stage else 1
     if stage and times % gpus == 0:

@@ -65,6 +65,8 @@ class Setup:
     sharding: Sharding = "none"
     shards: int = 1
     """Devices over which the sharded states are divided; where none are, those that sum their gradients."""
+    reshards: bool = True
+    """Whether FSDP frees a layer's gathered weights after its forward pass (`reshard_after_forward`)."""
     offload_optimizer: Offload = "none"
     offload_param: Offload = "none"
     sequence: Sequence = "none"

@@ -28,6 +28,7 @@ class _Layout:
     shards: int = 1
     optimizer: Offload = "none"
     param: Offload = "none"
+    reshards: bool = True
 
 
 def setup_of(recipe: Mapping[str, Any], stage: PlannedStage, config: Mapping[str, Any], gpus: int) -> Setup:
@@ -40,7 +41,7 @@ def setup_of(recipe: Mapping[str, Any], stage: PlannedStage, config: Mapping[str
     return Setup(
         weights=_weights(model, config),
         compute_bytes=compute,
-        adapter=_adapter(stage.adapter, quantized=bool(model.get("quantization_config"))),
+        adapter=_adapter(stage.adapter, quantized=bool(_quantization(model, config))),
         rows=_number(settings, "per_device_train_batch_size", 8),
         accumulation=_number(settings, "gradient_accumulation_steps", 1),
         checkpointing=_checkpointing(settings),
@@ -54,6 +55,7 @@ def setup_of(recipe: Mapping[str, Any], stage: PlannedStage, config: Mapping[str
         optimizer=str(settings.get("optim") or DEFAULT_OPTIMIZER),
         sharding=layout.sharding,
         shards=layout.shards,
+        reshards=layout.reshards,
         offload_optimizer=layout.optimizer,
         offload_param=layout.param,
         sequence=sequence,
@@ -61,16 +63,18 @@ def setup_of(recipe: Mapping[str, Any], stage: PlannedStage, config: Mapping[str
     )
 
 
-def unread(recipe: Mapping[str, Any]) -> list[str]:
-    """Return what of a recipe decides on memory and is not read here."""
+def unread(recipe: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Return what of a recipe, and of its model's config, decides on memory and is not read here."""
     file = (recipe.get("launch") or {}).get("config_file")
-    return (
-        [f"launch.config_file ({file}) is not read: what it says of DeepSpeed or FSDP is not counted"] if file else []
-    )
+    found = [f"launch.config_file ({file}) is not read: what it says of DeepSpeed or FSDP is not counted"]
+    stored = _mapping(config.get("quantization_config"))
+    method = stored.get("quant_method")
+    known = not stored or stored.get("load_in_4bit") or stored.get("load_in_8bit")
+    return [*(found if file else []), *([] if known else [f"weights stored as {method} are counted as whole ones"])]
 
 
 def _weights(model: Mapping[str, Any], config: Mapping[str, Any]) -> Weights:
-    quantized = model.get("quantization_config") or {}
+    quantized = _quantization(model, config)
     if quantized.get("load_in_4bit"):
         return "nf4_double" if quantized.get("bnb_4bit_use_double_quant") else "nf4"
     if quantized.get("load_in_8bit"):
@@ -79,6 +83,11 @@ def _weights(model: Mapping[str, Any], config: Mapping[str, Any]) -> Weights:
     if dtype == "auto":
         dtype = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
     return next((known for known in PLAIN if known == dtype), "bfloat16")
+
+
+def _quantization(model: Mapping[str, Any], config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return how the weights are quantized: as the recipe has it, or as they were stored."""
+    return _mapping(model.get("quantization_config")) or _mapping(config.get("quantization_config"))
 
 
 def _full_precision(settings: Mapping[str, Any], model: Mapping[str, Any]) -> bool:
@@ -145,8 +154,10 @@ def _layout(settings: Mapping[str, Any], gpus: int) -> _Layout:
         return _Layout(ZERO[int(zero.get("stage") or 0)], gpus, offload["optimizer"], offload["param"])
     if settings.get("fsdp"):
         copies = int(_mapping(settings.get("parallelism_config")).get("dp_replicate_size") or 1)
-        where: Offload = "cpu" if _mapping(settings.get("fsdp_config")).get("cpu_offload") else "none"
-        return _Layout("fsdp", max(gpus // copies, 1), where, where)
+        config = _mapping(settings.get("fsdp_config"))
+        where: Offload = "cpu" if config.get("cpu_offload") else "none"
+        reshards = config.get("reshard_after_forward") is not False
+        return _Layout("fsdp", max(gpus // copies, 1), where, where, reshards)
     return _Layout(shards=gpus)
 
 

@@ -76,6 +76,7 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
             exit_code=ExitCode.RECIPE,
         )
     read = {**family.defaults, **{key: value for key, value in config.items() if value is not None}}
+    _check(read)
     heads, hidden = int(read["num_attention_heads"]), int(read["hidden_size"])
     asks = _head_dim_key(config, family)
     return Shape(
@@ -95,6 +96,20 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
         **_experts(family, read),
         **_windows(family, read),
     )
+
+
+_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+_MAY_BE_0 = ("num_key_value_heads", "head_dim", "sliding_window", "num_experts", "num_local_experts")
+
+
+def _check(read: Mapping[str, Any]) -> None:
+    """Raise `CtxkitError` where a size of a configuration is none."""
+    for key in (*_SIZES, *_MAY_BE_0):
+        value, least = read.get(key, 1), 0 if key in _MAY_BE_0 else 1
+        if type(value) is not int or value < least:
+            message = f"the config of the model has {key}: {value!r}, which is no size"
+            hint = f"it is a whole number from {least} on; see model.config, or the config.json of the model"
+            raise CtxkitError(message, hint, exit_code=ExitCode.RECIPE)
 
 
 def _of_text(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -79,6 +79,26 @@ class StagePlan:
         return self.machines.hold(self.memory)
 
     @property
+    def multiple(self) -> int:
+        """GPUs of which it needs a multiple: what `parallelism_config` states, multiplied."""
+        return math.prod(int(self._sizes.get(f"{name}_size") or 1) for name in ("sp", "cp", "dp_replicate", "dp_shard"))
+
+    @property
+    def exact(self) -> bool:
+        """Whether it needs just so many, since the shards are stated too."""
+        return bool(self._sizes.get("dp_shard_size"))
+
+    @property
+    def starts(self) -> bool:
+        """Whether it can start on the GPUs of the plan."""
+        gpus = self.machines.gpus
+        return gpus == self.multiple if self.exact else gpus % self.multiple == 0
+
+    @property
+    def _sizes(self) -> Mapping[str, Any]:
+        return self.stage.settings.get("parallelism_config") or {}
+
+    @property
     def rows_per_step(self) -> int:
         """Rows of one optimizer step, over all processes."""
         return max(self.machines.gpus // self.setup.sequence_size, 1) * self.setup.rows * self.setup.accumulation

@@ -163,11 +163,14 @@ class States:
     def gathered(self) -> float:
         """Bytes of the parameters that are whole all through a step, and of the buckets of gradients.
 
-        FSDP's root group (embedding, last norm, output layer) stays whole, and one layer is gathered ahead.
+        FSDP's root group (embedding, last norm, output layer) stays whole, and one layer is gathered ahead; all stay
+        where nothing is freed after the forward pass.
         """
         counted, each = self.counted, float(self.setup.compute_bytes)
         if self.setup.sharding == "zero3":
             return min(PERSISTENT_GATHER, counted.total) * each + self._buckets
+        if self.setup.sharding == "fsdp" and not self.setup.reshards:
+            return counted.base * each
         if self.setup.sharding == "fsdp":
             root = counted.base - self.layer * self.shape.layers
             return (max(root, 0) + self.layer) * each
@@ -179,7 +182,8 @@ class States:
         if self.setup.sharding != "fsdp":
             return 0.0
         trained = self.layer if self.setup.adapter is None else self.counted.adapted / self.shape.layers
-        return self.layer * float(self.setup.compute_bytes) + trained * 4.0
+        gathered = self.layer * float(self.setup.compute_bytes) if self.setup.reshards else 0.0
+        return gathered + trained * 4.0
 
     @property
     def layer(self) -> int:

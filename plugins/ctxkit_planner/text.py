@@ -68,6 +68,8 @@ def _fit(plan: Plan) -> str:
         where = f" (stage {plan.largest.stage.name})" if len(plan.trained) > 1 else ""
         peak = gib(plan.largest.memory.peak_bytes)
         return f"Yes: {peak} of {usable} GiB of a GPU at the peak{where}, {gib(host)} GiB of a machine's memory."
+    if plan.unstartable:
+        return f"No: {'; '.join(plan.unstartable)}."
     return "No. " + " ".join(_misfit(stage) for stage in plan.trained)
 
 
@@ -89,8 +91,9 @@ def _time(plan: Plan) -> str:
     rate = f"{' to '.join(dict.fromkeys((share(reached[0]), share(reached[-1]))))} of the GPU's peak"
     said = "assumed" if plan.machines.mfu is None else "as typed"
     if plan.seconds is None:
-        each = plan.trained[-1].step.seconds
-        return f"{seconds(each)} a step, at {rate} ({said}); `ctxkit data RECIPE` makes the number of steps known."
+        unknown = [stage for stage in plan.trained if stage.steps is None]
+        each = ", ".join(f"{seconds(one.step.seconds)} a step{_in_stage(plan, one)}" for one in unknown)
+        return f"{each}, at {rate} ({said}); `ctxkit data RECIPE` makes the number of steps known."
     steps = sum(stage.steps or 0 for stage in plan.trained)
     if_it_did = "" if plan.fits else "It would take "
     about = "About " if plan.fits else "about "
@@ -112,6 +115,9 @@ def _change(plan: Plan) -> str:
         return "Nothing."
     if plan.fits:
         return f"Nothing must change. {_room(plan)}"
+    if plan.unstartable:
+        multiple = "" if any(stage.exact for stage in plan.trained) else ", or a multiple of that"
+        return f"The GPUs: --gpus {math.lcm(*(stage.multiple for stage in plan.trained))}{multiple}."
     misfits = [stage for stage in plan.trained if not stage.fits]
     parts = [f"Stage {stage.stage.name}: {_proposed(stage, plan.advice[stage.stage.name])}." for stage in misfits]
     found = [plan.advice[stage.stage.name] for stage in misfits]
@@ -145,8 +151,11 @@ def _room(plan: Plan) -> str:
     window, rows = stage.largest_window, advice.most_rows(stage)
     more = [f"rows of {window:,} tokens"] if window >= ROOMY * stage.tokens else []
     more += [f"{rows} rows at a time"] if rows > stage.setup.rows else []
-    where = f" in stage {stage.stage.name}" if len(plan.trained) > 1 else ""
-    return f"There would be room{where} for {' or '.join(more)}." if more else ""
+    return f"There would be room{_in_stage(plan, stage)} for {' or '.join(more)}." if more else ""
+
+
+def _in_stage(plan: Plan, stage: StagePlan) -> str:
+    return f" in stage {stage.stage.name}" if len(plan.trained) > 1 else ""
 
 
 def _figures(plan: Plan) -> list[str]:
@@ -196,7 +205,7 @@ _ROWS = {
 
 def _changes(plan: Plan) -> Iterator[str]:
     """Yield, for each stage that does not fit, what makes it fit and what else helps."""
-    for stage in (stage for stage in plan.trained if not stage.fits):
+    for stage in (stage for stage in plan.trained if not stage.fits and not plan.unstartable):
         found, name = plan.advice[stage.stage.name], stage.stage.name
         place = f"; all but launch and model into stage {name}" if len(plan.stages) > 1 else ""
         for number, one in enumerate(found.ways):

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from ctxkit import plan as plans
+from ctxkit.cli import cli
 from ctxkit.errors import CtxkitError
 from ctxkit.host import Host
 from ctxkit.plan_request import plan_request
@@ -359,6 +361,7 @@ def test_a_model_that_is_not_known(load: Load, host: Host) -> None:
          {"sharding": "zero3", "shards": 8, "offload_optimizer": "cpu", "offload_param": "none"}),
         ({"launch": {"fsdp": True, "fsdp_config": {"cpu_offload": True}}},
          {"sharding": "fsdp", "shards": 8, "offload_param": "cpu"}),
+        ({"launch": {"fsdp": True, "fsdp_config": {"reshard_after_forward": False}}}, {"reshards": False}),
         ({"launch": {"fsdp": True, "parallelism_config": {"dp_replicate_size": 2, "dp_shard_size": 4}}},
          {"sharding": "fsdp", "shards": 4}),
         ({"launch": {"deepspeed": "zero3", "parallelism_config": {"sp_size": 4}}},
@@ -376,6 +379,84 @@ def test_setups(values: dict[str, Any], expected: dict[str, Any], load: Load) ->
     request = plan_request(load(yaml.safe_dump(merged(yaml.safe_load(BASE), values))), "plan")
     setup = setup_of(request.recipe, request.stages[0], {}, 8)
     assert {key: getattr(setup, key) for key in expected} == expected
+
+
+def test_weights_that_stay_gathered(load: Load) -> None:
+    """FSDP without `reshard_after_forward` holds all bf16 weights of Llama-2-7B, 2 bytes each, beside its shard."""
+    freed, kept = (
+        planned(
+            load(yaml.safe_dump(merged(yaml.safe_load(BASE), {"launch": {"fsdp": True, "fsdp_config": config}}))),
+            "h100-80gb",
+        ).stages[0]
+        for config in ({}, {"reshard_after_forward": False})
+    )
+    assert kept.memory.device["communication"] == pytest.approx(2 * 6_738_415_616, rel=0.1)
+    assert freed.memory.device["communication"] < 0.2 * kept.memory.device["communication"]
+
+
+def test_weights_that_were_stored_quantized(load: Load, host: Host, tmp_path: Path) -> None:
+    """A config.json may say that its weights are 4-bit ones; one of a method that is not known is said to be so."""
+    stored = {"model_type": "llama", "vocab_size": 32000, "num_key_value_heads": 32}
+    for quantized, gib, noted in (
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, (6.6e9 * 0.5625 + 0.13e9 * 4) / 2**30, False),
+        ({"quant_method": "gptq", "bits": 4}, 6.74e9 * 2 / 2**30, True),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({**stored, "quantization_config": quantized}))
+        model = {"name_or_path": str(tmp_path), "dtype": "bfloat16"}
+        answer = asked(load(yaml.safe_dump(merged(yaml.safe_load(BASE), {"model": model, "adapter": {"r": 8}}))), host)
+        assert answer.values["stages"][0]["memory_bytes"]["weights"] / 2**30 == pytest.approx(gib, rel=0.05)
+        assert any("gptq" in note for note in answer.values["notes"]) is noted
+
+
+@pytest.mark.parametrize(
+    ("sizes", "gpus", "said"),
+    [({"sp_size": 8}, 3, "a multiple of 8 GPUs"), ({"dp_replicate_size": 2, "dp_shard_size": 4}, 16, "needs 8 GPUs")],
+)
+def test_a_layout_that_cannot_start(sizes: dict[str, int], gpus: int, said: str, load: Load, host: Host) -> None:
+    """It is the first thing that is said, however much memory there is."""
+    engine = {"deepspeed": "zero3"} if "sp_size" in sizes else {"fsdp": True}
+    located = load(yaml.safe_dump(merged(yaml.safe_load(BASE), {"launch": {**engine, "parallelism_config": sizes}})))
+    answer = asked(located, host, Hardware(gpu="b200", gpus=gpus))
+    assert not answer.values["fits"]
+    first = " ".join(answer.text.partition("How long?")[0].split())
+    assert "Does it fit? No: stage planned needs" in first
+    assert said in first
+    assert f"--gpus {8}" in answer.text
+    assert asked(located, host, Hardware(gpu="b200", gpus=8)).values["fits"]
+
+
+@pytest.mark.parametrize("value", ["x", 0, -1, 1.5, True])
+def test_a_size_that_is_none(value: object, load: Load, host: Host) -> None:
+    """What stands in the recipe is the recipe's fault, not the planner's."""
+    located = load(yaml.safe_dump(merged(yaml.safe_load(BASE), {"model": {"config": {"num_attention_heads": value}}})))
+    with pytest.raises(CtxkitError, match=r"num_attention_heads: .* is no size") as caught:
+        asked(located, host)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("--mfu", "nan"),
+        ("--mfu", "0"),
+        ("--mfu", "2"),
+        ("--price", "inf"),
+        ("--price", "nan"),
+        ("--host-memory", "inf"),
+    ],
+)
+def test_numbers_that_are_none(typed: tuple[str, str]) -> None:
+    """`nan` is in every range, and `inf` in an open one."""
+    made = CliRunner().invoke(cli, ["plan", "recipe.yaml", "--gpu", "h100", *typed])
+    assert made.exit_code == 2
+    assert f"Invalid value for '{typed[0]}'" in made.output
+
+
+def test_a_price_of_nothing_needs_a_gpu() -> None:
+    """0 is a price, so that it is not passed over in silence."""
+    made = CliRunner().invoke(cli, ["plan", "recipe.yaml", "--price", "0"])
+    assert made.exit_code == 2
+    assert "--price needs --gpu NAME" in made.output
 
 
 def test_adapters(load: Load) -> None:
