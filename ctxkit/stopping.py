@@ -5,12 +5,14 @@ Loading the training libraries takes seconds, in which a scheduler may well take
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ctxkit.errors import ExitCode, StoppedError
+from ctxkit.launch import STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +49,9 @@ def stoppable() -> Iterator[None]:
             raise KeyboardInterrupt
 
     main = threading.current_thread() is threading.main_thread()
+    if main and STATUS in os.environ:
+        # `ctxkit launch` has the launcher ignore it, and a process inherits that: here, nobody asked for it.
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     ours = [number for number in CODES if main and signal.getsignal(number) is signal.SIG_DFL]
     for number in ours:
         signal.signal(number, handle)

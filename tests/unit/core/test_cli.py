@@ -323,3 +323,19 @@ def test_told_to_stop_while_libraries_load(
     finally:
         signal.signal(number, before)
     assert f"stopped by {number.name}" in capsys.readouterr().err
+
+
+def test_process_of_a_launcher_hears_what_the_launcher_ignores(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The launcher has no handler for SIGUSR1 and is made to ignore it, which its processes inherit."""
+    (tmp_path / "status").mkdir()
+    monkeypatch.setenv("CTXKIT_LAUNCH_STATUS", str(tmp_path / "status"))
+    monkeypatch.setattr("ctxkit.commands.join", lambda: None)  # it would end this process with its parent
+    monkeypatch.setattr("ctxkit.commands._loading", lambda: signal.raise_signal(signal.SIGUSR1))
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        assert main(["run", recipe]) == 75
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert (tmp_path / "status/0").read_text() == "75"
