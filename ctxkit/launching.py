@@ -47,6 +47,11 @@ class LaunchRequest:
     plugin_files: tuple[str, ...] = ()
 
     @property
+    def file(self) -> str:
+        """The recipe, under a name that no command line takes for an option."""
+        return f"./{self.recipe}" if self.recipe.startswith("-") else self.recipe
+
+    @property
     def arguments(self) -> tuple[str, ...]:
         """Those that `ctxkit run` gets."""
         going = [] if self.resume == AUTO.where else ["--resume", self.resume]
@@ -106,7 +111,7 @@ def words(request: LaunchRequest, located: Located, place: Machines) -> list[str
     if found and found < place.local:
         said = f"{place.local} processes need as many GPUs, and this machine has {found}"
         raise _refused(said, f"--num-processes {found * place.num_machines} uses them all")
-    return launch_words(request.recipe, place, config, request.arguments)
+    return launch_words(request.file, place, config, request.arguments)
 
 
 def environment(place: Machines) -> dict[str, str]:
@@ -136,7 +141,7 @@ def job_file(request: LaunchRequest, located: Located, place: Machines) -> str:
     """
     job = Job(
         name=located.recipe.name,
-        recipe=request.recipe,
+        recipe=request.file,
         num_processes=place.num_processes,
         num_machines=place.num_machines,
         arguments=(*request.arguments, *(word for key in sorted(trusted()) for word in ("--trust", key))),

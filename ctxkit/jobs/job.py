@@ -53,7 +53,8 @@ class Job:
         """
         words = ["ctxkit", "launch", self.recipe, "--num-processes", str(self.num_processes)]
         if self.num_machines == 1:
-            return shlex.join([*words, *self.arguments])
+            # Typed, for the recipe may state more.
+            return shlex.join([*words, "--num-machines", "1", *self.arguments])
         place = f"--num-machines {self.num_machines} --main-process-ip {host} --main-process-port {port}"
         return " ".join(part for part in (shlex.join(words), place, shlex.join(self.arguments)) if part)
 

@@ -123,6 +123,7 @@ def test_dry_run_prints_the_line(typed: Callable[..., Any]) -> None:
     run = "-m ctxkit run r.yaml --run-dir 'x y' --set train.seed=1"
     assert out == f"torchrun --nnodes 2 --nproc-per-node 2 {meeting} {run}\n"
     words = ("--dry-run", "--num-machines", "1", "--num-processes", "8")
+    assert launching.LaunchRequest("-r.yaml").file == "./-r.yaml"
     assert typed(*words, gpus=8)[1] == "accelerate launch --num_processes 8 --multi_gpu -m ctxkit run r.yaml\n"
 
 
@@ -493,6 +494,12 @@ def test_kubeflow_without_its_schema() -> None:
     assert job["metadata"] == {"name": "a-b-c-1", "namespace": "team"}
     assert job["spec"]["trainer"]["resourcesPerNode"]["limits"] == {"nvidia.com/gpu": 8}
     assert "terminationGracePeriodSeconds: 300" in made("kubeflow")
+
+
+def test_a_job_of_one_machine_says_so(typed: Callable[..., Any]) -> None:
+    """The recipe states two, which the line in the job would take up again."""
+    out = typed("--on", "slurm", "--num-machines", "1")[1]
+    assert "ctxkit launch r.yaml --num-processes 4 --num-machines 1 &" in out
 
 
 def test_written_over_nothing_else(typed: Callable[..., Any], tmp_path: Path) -> None:
