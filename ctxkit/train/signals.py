@@ -37,7 +37,9 @@ class StopSignal:
         Raises:
             StoppedError: a signal came, outside of `deferred`.
         """
-        heard = [number for number in CODES if signal.getsignal(number) is not signal.SIG_IGN]
+        # A shell has SIGINT ignored for what it starts in the background; sent to a run, it means the run all the same.
+        deaf = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        heard = [number for number in CODES if not (number == signal.SIGHUP and deaf)]
         old = {number: signal.signal(number, self._handle) for number in heard}
         try:
             yield

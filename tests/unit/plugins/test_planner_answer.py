@@ -409,6 +409,43 @@ def test_weights_that_were_stored_quantized(load: Load, host: Host, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            {"train": {"deepspeed": "none.json"}},
+            "no ZeRO stage is read in train.deepspeed of stage planned (none.json)",
+        ),
+        (
+            {"adapter": {"r": 8, "rank_pattern": {"q_proj": 256}}},
+            "adapter.rank_pattern of stage planned is not counted",
+        ),
+        ({"adapter": {"r": 8, "target_modules": ["nope"]}}, "finds none of its modules"),
+        ({"adapter": {"r": 8, "target_modules": ["q_proj"], "bias": "none"}}, None),
+    ],
+)
+def test_what_is_not_counted_is_said(values: dict[str, Any], said: str | None, load: Load, host: Host) -> None:
+    """Figures that leave out what the recipe says name it."""
+    notes = " ".join(asked(load(yaml.safe_dump(merged(yaml.safe_load(BASE), values))), host).values["notes"])
+    assert said in notes if said else not notes
+
+
+@pytest.mark.parametrize("stage", [5, -1, "x", None])
+def test_a_stage_that_zero_has_not(stage: object, tmp_path: Path, load: Load, host: Host) -> None:
+    """DeepSpeed will refuse it; the plan counts nothing of it and says so."""
+    (tmp_path / "ds.json").write_text(json.dumps({"zero_optimization": {"stage": stage}}))
+    written = merged(yaml.safe_load(BASE), {"train": {"deepspeed": str(tmp_path / "ds.json")}})
+    assert "no ZeRO stage is read" in " ".join(asked(load(yaml.safe_dump(written)), host).values["notes"])
+
+
+def test_a_pattern_that_is_none(load: Load, host: Host) -> None:
+    """A regular expression that is none is the recipe's fault."""
+    written = merged(yaml.safe_load(BASE), {"adapter": {"r": 8, "target_modules": "(["}})
+    with pytest.raises(CtxkitError, match=r"adapter.target_modules: '\(\[' is no regular expression") as caught:
+        asked(load(yaml.safe_dump(written)), host)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
     ("sizes", "gpus", "said"),
     [({"sp_size": 8}, 3, "a multiple of 8 GPUs"), ({"dp_replicate_size": 2, "dp_shard_size": 4}, 16, "needs 8 GPUs")],
 )
@@ -541,10 +578,11 @@ def test_calibration_corrects_the_plan(tmp_path: Path, monkeypatch: pytest.Monke
         return Calibration(2.0, 0.0, 0.0), tmp_path
 
     monkeypatch.setattr(measuring, "calibrate_here", here)
-    monkeypatch.setattr(torch, "cuda", Card("NVIDIA H100 80GB HBM3"))
     located = load(yaml.safe_dump(merged(yaml.safe_load(BASE), {"launch": {"deepspeed": "zero3"}})))
     (before,) = asked(located, host).values["stages"]
-    (after,) = asked(located, host, Hardware(gpu="h100-80gb", calibrate=True)).values["stages"]
+    with monkeypatch.context() as patched:  # undone before anything between tests asks torch
+        patched.setattr(torch, "cuda", Card("NVIDIA H100 80GB HBM3"))
+        (after,) = asked(located, host, Hardware(gpu="h100-80gb", calibrate=True)).values["stages"]
     assert (before["calibrated"], after["calibrated"], measured) == (False, True, [16384])
     assert after["memory_bytes"]["activations"] == pytest.approx(2 * before["memory_bytes"]["activations"])
     assert after["largest_window"] < before["largest_window"]
@@ -562,8 +600,8 @@ def test_calibration_needs_the_gpu_that_is_planned_for(monkeypatch: pytest.Monke
 
     located = load(BASE)
     for card, said in (("Tesla T4", "which is Tesla T4, and the plan is for h100-80gb"), (None, "torch finds none")):
-        monkeypatch.setattr(torch, "cuda", Card(card))
-        with pytest.raises(CtxkitError, match=said):
+        with monkeypatch.context() as patched, pytest.raises(CtxkitError, match=said):
+            patched.setattr(torch, "cuda", Card(card))
             asked(located, host, Hardware(gpu="h100-80gb", calibrate=True))
 
 
