@@ -165,7 +165,7 @@ class FiniteGuard(TrainerCallback):
         self._losses, self._norm = [], None
         loss, bad = _together(own, args, refused=self._refused(norm))
         if bad:
-            raise self._not_finite(own, norm, state, _rows(args, state, kwargs))
+            raise self._not_finite(self._found(own, norm, _rows(args, state, kwargs)), state, args)
         self.explosion.add(number, loss)
         if norm is not None and math.isfinite(norm):
             self.spikes.add(number, norm)
@@ -196,7 +196,8 @@ class FiniteGuard(TrainerCallback):
         """
         loss = (logs or {}).get("loss")
         if loss is not None and not math.isfinite(float(loss)):
-            raise NotFiniteError(f"loss is {float(loss)}, found {_at(state, state.global_step)}", REMEDIES)
+            said = f"loss is {float(loss)}, found {_at(state, state.global_step)}"
+            raise NotFiniteError(said, self._hint(args))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Look at the weights that are about to be saved, or to become the model of the stage.
@@ -208,7 +209,8 @@ class FiniteGuard(TrainerCallback):
             return
         for name, parameter in kwargs["model"].named_parameters():
             if not bool(torch.isfinite(parameter).all()):
-                raise NotFiniteError(f"the weights {name} are not finite {_at(state, state.global_step)}", REMEDIES)
+                said = f"the weights {name} are not finite {_at(state, state.global_step)}"
+                raise NotFiniteError(said, self._hint(args))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -219,16 +221,14 @@ class FiniteGuard(TrainerCallback):
             said = f"the norm of the gradients was {SPIKE:g} times the usual at {len(self.spikes.steps)} steps: {shown}"
             say(f"note: stage {self._stage}: {said}")
 
-    def _not_finite(
-        self, loss: float | None, norm: float | None, state: TrainerState, places: Sequence[int]
-    ) -> NotFiniteError:
+    def _not_finite(self, mine: tuple[bool, str], state: TrainerState, args: TrainingArguments) -> NotFiniteError:
         """Return the error that names what every process found; called by all of them."""
-        mine = self._found(loss, norm, places)
         found = [mine] * world_size()
         if world_size() > 1:
             torch.distributed.all_gather_object(found, mine)
         lines = [said for own, said in found if own] or [said for _, said in found]
-        return NotFiniteError("\n  ".join([f"not finite {_at(state, state.global_step + 1)}:", *lines]), REMEDIES)
+        said = "\n  ".join([f"not finite {_at(state, state.global_step + 1)}:", *lines])
+        return NotFiniteError(said, self._hint(args))
 
     def _found(self, loss: float | None, norm: float | None, places: Sequence[int]) -> tuple[bool, str]:
         """Return whether the loss of this process itself is not finite, and what it found."""
@@ -242,15 +242,28 @@ class FiniteGuard(TrainerCallback):
     def _exploded(self, since: int, state: TrainerState, args: TrainingArguments) -> NotFiniteError:
         """Return the error that says since when, and how to go on from before."""
         mean, bar = statistics.fmean(loss for _, loss in self.explosion.last), self.explosion.bar
-        whole = [path for path in numbered(Path(str(args.output_dir))) if (path / SEAL).exists()]
-        saved = [path.name for path in whole if step(path) < since]
         said = (
             f"the loss explodes {_at(state, state.global_step + 1)}: {mean:.2f} in the mean of {WINDOW} steps, above "
         )
         said += f"{bar:.2f} since step {since}; guessing costs {math.log(self.explosion.vocabulary):.2f}"
-        resume = f"--resume {self._stage}/{saved[-1]} " if saved else ""
-        way = f"go on from before with {resume}--on-change reset --set train.learning_rate=..., lower than now"
-        return NotFiniteError(said, f"{way}; explodes_at of the stage sets the bar, null takes it away")
+        return NotFiniteError(
+            said, f"{self._way(args, since)}; explodes_at of the stage sets the bar, null takes it away"
+        )
+
+    def _hint(self, args: TrainingArguments) -> str:
+        return f"{REMEDIES}\n{self._way(args)}"
+
+    def _way(self, args: TrainingArguments, before: int | None = None) -> str:
+        """Return how to go on from the last checkpoint, or the last before a step, with another learning rate."""
+        whole = [path for path in numbered(Path(str(args.output_dir))) if (path / SEAL).exists()]
+        saved = [path.name for path in whole if before is None or step(path) < before]
+        if saved:
+            said = f"go on from {saved[-1]} with --resume {self._stage}/{saved[-1]} --on-change reset"
+        elif whole:
+            said = "no checkpoint is from before: begin again with another --run-dir"
+        else:
+            said = "nothing of this stage is saved: begin it again with --on-change reset"
+        return f"{said} and a lower learning_rate in the recipe"
 
 
 def _sum(losses: Sequence[torch.Tensor]) -> float | None:
@@ -295,4 +308,4 @@ def _rows(args: TrainingArguments, state: TrainerState, kwargs: dict[str, Any]) 
 
 def _at(state: TrainerState, step: int) -> str:
     epoch = f" (epoch {state.epoch:.2f})" if state.epoch is not None else ""
-    return f"at step {step} of {state.max_steps}{epoch}; training ended, the checkpoints before it are kept"
+    return f"at step {step} of {state.max_steps}{epoch}; training ended"

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from trl import SFTTrainer
 
 from ctxkit.errors import ExitCode, NotFiniteError
+from ctxkit.resuming import Resume
+from ctxkit.rundir import read_json
 from ctxkit.train import checkpoints, run
 from ctxkit.train.finite import SPIKE, WINDOW, Explosion, Spikes
 from tests.integration.micro import RECIPE
@@ -78,6 +80,7 @@ def test_step_and_rows_are_named(
         run(one, tmp_path / "run", [*more, "train.logging_steps=50"])
     assert caught.value.exit_code == ExitCode.NOT_FINITE
     assert said in caught.value.message
+    assert "go on from checkpoint-4 with --resume base/checkpoint-4 --on-change reset" in caught.value.hint
     rows = [row for batch in seen[number - batches : number] for row in batch]
     named = caught.value.message.partition("rows ")[2]
     assert [int(name) for name in named.partition(" (")[0].split(", ")] == rows[:8]
@@ -86,6 +89,19 @@ def test_step_and_rows_are_named(
     newest, _ = checkpoints.newest(folder)
     assert newest == folder / "checkpoint-4"
     assert all(bool(tensor.isfinite().all()) for tensor in load_file(newest / "model.safetensors").values())
+
+
+def test_nothing_saved_before_the_first_step(one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At step 1 no checkpoint is promised; with another learning rate, what the message says to type trains."""
+    with monkeypatch.context() as patch:
+        patch.setattr(SFTTrainer, "training_step", poisoned(SFTTrainer.training_step, 1, [], nan_loss))
+        with pytest.raises(NotFiniteError, match=r"at step 1 of 8") as caught:
+            run(one, tmp_path / "run")
+    said = read_json(tmp_path / "run/run.json")
+    assert (said["status"], said["exit_code"]) == ("failed", ExitCode.NOT_FINITE)
+    assert "nothing of this stage is saved: begin it again with --on-change reset" in caught.value.hint
+    run(one, tmp_path / "run", ["train.learning_rate=0.001"], Resume(on_change="reset"))
+    assert read_json(tmp_path / "run/run.json")["status"] == "done"
 
 
 def test_an_exploding_loss_ends_before_the_good_checkpoints_are_deleted(
