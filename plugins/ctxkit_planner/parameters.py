@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ctxkit.errors import CtxkitError, ExitCode
 from ctxkit_planner.modules import Module, layer_modules, modules
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _leaves(shape: Shape, found: list[Module], asked: Sequence[str] | str) -> se
     if asked == "all-linear":
         return leaves | set(experts)
     prefixes = {module.path.rpartition(".")[0] for module in found if module.copies}
-    return leaves | {name for name in experts for prefix in prefixes if re.fullmatch(asked, f"{prefix}.{name}")}
+    return leaves | {name for name in experts for prefix in prefixes if _matches(asked, f"{prefix}.{name}")}
 
 
 def _kinds(shape: Shape) -> set[int]:
@@ -111,8 +112,16 @@ def _targeted(module: Module, asked: Sequence[str] | str) -> bool:
     if asked == "all-linear":
         return module.is_linear and module.path != "lm_head"
     if isinstance(asked, str):
-        return re.fullmatch(asked, module.path) is not None
+        return _matches(asked, module.path)
     return _named(module.path, asked)
+
+
+def _matches(asked: str, path: str) -> bool:
+    try:
+        return re.fullmatch(asked, path) is not None
+    except re.error as error:
+        message = f"adapter.target_modules: {asked!r} is no regular expression: {error}"
+        raise CtxkitError(message, "write a list of names, or `all-linear`", exit_code=ExitCode.RECIPE) from error
 
 
 def _named(path: str, names: Iterable[str]) -> bool:

@@ -95,6 +95,10 @@ class Plan:
     def notes(self) -> list[str]:
         """What one must know to read the figures."""
         notes = setups.unread(self.request.recipe, config_of(self.request)[0] or {})
+        for stage in self.trained:
+            notes += setups.unread_of(stage.stage)
+            if stage.setup.adapter and not stage.counted[1]:
+                notes.append(f"the adapter of stage {stage.stage.name} finds none of its modules in such a model")
         if self.machines.gpus != self.made_for:
             notes.append(_other_gpus(self))
         if self.machines.gpu.name in WITHOUT_BFLOAT16 and any(_bfloat16(stage) for stage in self.trained):

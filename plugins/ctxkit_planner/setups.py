@@ -20,6 +20,16 @@ FLASH = ("flash", "kernels-community", "ctxkit_varlen", "varlen", "flex")
 """How the names of attention backends begin or go that never build a tokens by tokens matrix."""
 
 
+UNCOUNTED = (
+    "rank_pattern",
+    "layers_to_transform",
+    "bias",
+    "target_parameters",
+    "trainable_token_indices",
+)
+"""Fields of peft's LoraConfig that change what is trained and are not counted."""
+
+
 @dataclass(frozen=True)
 class _Layout:
     """How the processes share the work."""
@@ -71,6 +81,16 @@ def unread(recipe: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     method = stored.get("quant_method")
     known = not stored or stored.get("load_in_4bit") or stored.get("load_in_8bit")
     return [*(found if file else []), *([] if known else [f"weights stored as {method} are counted as whole ones"])]
+
+
+def unread_of(stage: PlannedStage) -> list[str]:
+    """Return what of a stage decides on memory and is not read here."""
+    zero, file = _zero(stage.settings), stage.settings.get("deepspeed")
+    adapter = stage.adapter or {}
+    fields = [name for name in UNCOUNTED if adapter.get(name) not in (None, "none", (), [], {})]
+    found = [f"adapter.{name} of stage {stage.name} is not counted" for name in fields]
+    unknown = f"no ZeRO stage is read in train.deepspeed of stage {stage.name} ({file}): nothing of it is counted"
+    return [*found, *([unknown] if isinstance(file, str) and "stage" not in zero else [])]
 
 
 def _weights(model: Mapping[str, Any], config: Mapping[str, Any]) -> Weights:
@@ -148,10 +168,10 @@ def _sequence(settings: Mapping[str, Any]) -> tuple[Sequence, int]:
 
 
 def _layout(settings: Mapping[str, Any], gpus: int) -> _Layout:
-    zero = _mapping(_deepspeed(settings.get("deepspeed")).get("zero_optimization"))
-    if zero:
+    zero = _zero(settings)
+    if "stage" in zero:
         offload = {part: _mapping(zero.get(f"offload_{part}")).get("device", "none") for part in ("optimizer", "param")}
-        return _Layout(ZERO[int(zero.get("stage") or 0)], gpus, offload["optimizer"], offload["param"])
+        return _Layout(ZERO[zero["stage"]], gpus, offload["optimizer"], offload["param"])
     if settings.get("fsdp"):
         copies = int(_mapping(settings.get("parallelism_config")).get("dp_replicate_size") or 1)
         config = _mapping(settings.get("fsdp_config"))
@@ -159,6 +179,13 @@ def _layout(settings: Mapping[str, Any], gpus: int) -> _Layout:
         reshards = config.get("reshard_after_forward") is not False
         return _Layout("fsdp", max(gpus // copies, 1), where, where, reshards)
     return _Layout(shards=gpus)
+
+
+def _zero(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return DeepSpeed's `zero_optimization`; empty where its stage is none of ZeRO's."""
+    zero = _mapping(_deepspeed(settings.get("deepspeed")).get("zero_optimization"))
+    stage = zero.get("stage", 0)
+    return {**zero, "stage": stage} if zero and type(stage) is int and 0 <= stage < len(ZERO) else {}
 
 
 def _deepspeed(value: object) -> Mapping[str, Any]:
