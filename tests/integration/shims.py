@@ -7,6 +7,7 @@ that shards its attention for the CPU, and DeepSpeed's communication is never be
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -112,11 +113,22 @@ ALL_ATTENTION_FUNCTIONS[FLASH] = _flash
 # The stand-in computes in float32.
 compatibility.RULES = tuple(rule for rule in compatibility.RULES if rule.name != "flash-float32")
 
+
+def _alone() -> dict[str, str]:
+    """Return what a launcher tells a process that is alone; DeepSpeed asks MPI without it."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = str(found.getsockname()[1])
+    return {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+
+
 _make = trainers.SFTConfig
 
 
 def _config(**values: Any) -> Any:
     """Make the arguments, which joins the processes; then have accelerate take them for what it takes GPUs for."""
+    if values.get("deepspeed") and "RANK" not in os.environ:
+        os.environ.update(_alone())
     made = _make(**values)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return made

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from trl import SFTTrainer
 
-from ctxkit.errors import ExitCode
+from ctxkit.errors import DiskError, ExitCode, ResumeError
 from ctxkit.rundir import read_json
-from ctxkit.train import run
+from ctxkit.train import checkpoints, run, universal
 from tests.integration.forking import Server, server
 from tests.integration.going_on import ALL, ONE, interrupted, recorded, rows
 from tests.integration.micro import losses
@@ -101,18 +103,82 @@ def test_processes_that_cannot_keep_the_rows(forked: Server, tmp_path: Path) -> 
     assert "checkpoint-4" not in [path.name for path in (one / "stages/base/checkpoints").iterdir()]
 
 
-def test_fsdp_goes_on_with_other_processes(tmp_path: Path) -> None:
-    """Its checkpoints hold the whole optimizer: two processes save, four go on, and the losses stay."""
-    sets = ("train.gradient_accumulation_steps=2", "train.save_total_limit=null")
+@pytest.fixture(scope="module")
+def layouts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Path]]:
+    """A server of runs in every layout, and a model that they start with."""
+    folder = tmp_path_factory.mktemp("start")
+    (folder / "start.yaml").write_text(HEAD + "  max_steps: 0\n" + DATA, encoding="utf-8")
     with server("tests.integration.shims") as forks:
-        (tmp_path / "start.yaml").write_text(HEAD + "  max_steps: 0\n" + DATA, encoding="utf-8")
-        forks.start(tmp_path / "start.yaml", tmp_path / "start")
+        forks.start(folder / "start.yaml", folder / "run")
         assert forks.ended() == [ExitCode.DONE]
-        recipe = written(tmp_path, tmp_path / "start/stages/micro/model", LAYOUTS["fsdp"], 1)
-        forks.start(recipe, tmp_path / "two", sets, 2)
-        assert forks.ended() == [ExitCode.DONE] * 2
-        other = interrupted(tmp_path / "two", tmp_path / "other", 4, "two")
-        forks.start(recipe, other, sets, 4)
-        assert forks.ended() == [ExitCode.DONE] * 4
+        yield forks, folder / "run/stages/micro/model"
+
+
+def test_fsdp_goes_on_with_other_processes(layouts: tuple[Server, Path], tmp_path: Path) -> None:
+    """Its checkpoints hold the whole optimizer: two processes save, four go on, and the losses stay."""
+    forks, start = layouts
+    sets = ("train.gradient_accumulation_steps=2", "train.save_total_limit=null")
+    recipe = written(tmp_path, start, LAYOUTS["fsdp"], 1)
+    forks.start(recipe, tmp_path / "two", sets, 2)
+    assert forks.ended() == [ExitCode.DONE] * 2
+    other = interrupted(tmp_path / "two", tmp_path / "other", 4, "two")
+    forks.start(recipe, other, sets, 4)
+    assert forks.ended() == [ExitCode.DONE] * 4
     assert read_json(other / "stages/two/checkpoints/begun.json")["num_processes"] == 4
     assert losses(other) == pytest.approx(losses(tmp_path / "two"), rel=1e-5)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed")
+@pytest.mark.parametrize("name", ["zero2", "zero3"])
+def test_deepspeed_goes_on_with_other_processes(name: str, layouts: tuple[Server, Path], tmp_path: Path) -> None:
+    """Two processes save, one goes on, then two again: losses are those of two that nothing happened to."""
+    forks, start = layouts
+    # Norms do not decay: each group of the optimizer needs its own state.
+    sets = ("train.gradient_accumulation_steps=2", "train.save_total_limit=null", "train.weight_decay=0.5")
+    recipe = written(tmp_path, start, LAYOUTS[name], 1)
+    forks.start(recipe, tmp_path / "two", sets, 2)
+    assert forks.ended() == [ExitCode.DONE] * 2
+    run, before = tmp_path / "two", losses(tmp_path / "two")
+    for world, step in ((1, 4), (2, 6)):
+        run = interrupted(run, tmp_path / f"{step}", step, "two")
+        folder = run / "stages/two/checkpoints"
+        left = folder / "universal-checkpoint-2/global_step2/zero"
+        left.mkdir(parents=True)  # of an attempt that was killed in between
+        forks.start(recipe, run, sets, world)
+        assert forks.ended() == [ExitCode.DONE] * world
+        assert not list(folder.glob("universal-*"))
+        assert not checkpoints.broken(folder / f"checkpoint-{step}")
+        assert checkpoints.random_states(folder / "checkpoint-8") == world
+        assert losses(run) == pytest.approx(before, rel=1e-5)
+
+
+def unconverted(folder: Path) -> Path:
+    """Return a checkpoint with a file that DeepSpeed cannot convert."""
+    shard = folder / "checkpoint-4/global_step4/zero_pp_rank_0_mp_rank_00_optim_states.pt"
+    shard.parent.mkdir(parents=True)
+    shard.write_bytes(bytes(100))
+    (folder / "checkpoint-4/latest").write_text("global_step4", encoding="utf-8")
+    return folder / "checkpoint-4"
+
+
+def test_what_cannot_be_converted_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the reason and the way out, nothing being left behind, as for an optimizer without Adam's moments."""
+
+    def fails(source: Path, target: Path) -> None:
+        target.mkdir()
+        raise KeyError("exp_avg")
+
+    monkeypatch.setattr(universal, "_convert", fails)
+    with pytest.raises(ResumeError, match=r"made with 2 processes, and now there are 3.*exp_avg") as raised:
+        universal.convert(unconverted(tmp_path), 2, 3)
+    assert raised.value.hint == "start 2 processes"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-4"]
+
+
+def test_nothing_is_converted_where_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files once loose and once put together are asked for before any is written."""
+    usage = shutil.disk_usage(tmp_path)._replace(free=249)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DiskError, match="to convert it for another number of processes"):
+        universal.convert(unconverted(tmp_path), 2, 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-4"]
