@@ -83,7 +83,7 @@ def machines(request: LaunchRequest, located: Located) -> Machines:
     """Return the processes and machines that were typed, or that the recipe states.
 
     Raises:
-        CtxkitError: with exit code 2, they do not divide, or it is not said where several machines meet.
+        CtxkitError: with exit code 2, they do not divide, one is not there, or it is not said where several meet.
     """
     stated = located.recipe.launch
     count, over = request.num_processes or stated.num_processes, request.num_machines or stated.num_machines
@@ -94,6 +94,8 @@ def machines(request: LaunchRequest, located: Located) -> Machines:
     rank = request.machine_rank
     if rank is None:
         rank = next((int(os.environ[name]) for name in MACHINE_RANKS if os.environ.get(name, "").isdecimal()), 0)
+    if rank >= over and request.machine_rank is not None:
+        raise _refused(f"--machine-rank {rank}: the first of {over} machines is 0", f"the last one is {over - 1}")
     host, port = request.main_process_ip or "HOST", request.main_process_port or PORT
     return Machines(count, over, host, port, rank, gpus=devices() != 0)
 

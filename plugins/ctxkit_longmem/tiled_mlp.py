@@ -31,9 +31,11 @@ def tile_mlps(model: PreTrainedModel, tile: int) -> None:
         tile: The most tokens of a tile.
 
     Raises:
-        CtxkitError: with exit code 2, the layers have no such MLP, as with a mixture of experts.
+        CtxkitError: with exit code 2, the layers have no such MLP, as with experts, or it has tiles already.
     """
     mlps = list(_mlps(model))
+    if hasattr(mlps[0], "mlp_tile_tokens"):
+        raise CtxkitError("the patch tiled_mlp is stated twice", "keep one of `patches`", exit_code=ExitCode.RECIPE)
     classes = {cls: _tiled(cls) for cls in map(type, mlps)}
     for mlp in mlps:
         # The class, and not the instance: a copy of the module then computes with its own weights, and a library that

@@ -134,6 +134,7 @@ SKY = ("--on", "skypilot", "--job-arg", "accelerators=H100", "--run-dir")
     ("words", "gpus", "said"),
     [
         ((), 0, "2 machines need --main-process-ip HOST"),
+        (("--machine-rank", "2", "--main-process-ip", "n"), 0, "the first of 2 machines is 0"),
         (("--num-processes", "3"), 0, "3 processes cannot be shared evenly by 2 machines"),
         (("--num-machines", "1"), 2, "4 processes need as many GPUs, and this machine has 2"),
         (("--num-machines", "1", "--set", "train.max_step=2"), 0, "did you mean `max_steps`?"),

@@ -58,6 +58,14 @@ def test_unknown_layers_are_refused(kwargs: dict[str, Any], said: str) -> None:
         patch(4)(model)
 
 
+def test_tiles_in_tiles_are_refused() -> None:
+    """The plan counts the smaller tile, and the last one would hold."""
+    model = tiny()
+    patch(8)(model)
+    with pytest.raises(CtxkitError, match="stated twice"):
+        patch(16)(model)
+
+
 def test_what_the_plan_reads() -> None:
     """The tile is told to a planner; a patch that says nothing leaves the MLPs alone."""
     assert TiledMlpOptions(kind="tiled_mlp").mlp_tile_tokens == 4096
