@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,10 +161,10 @@ def cache_file() -> Path:
 def kept(key: str) -> Calibration | None:
     """Return the corrections under a key; None where there are none, or the file cannot be read."""
     found = _read().get(key)
-    try:
-        return Calibration(**found) if isinstance(found, dict) else None
-    except TypeError:
+    names = [field.name for field in fields(Calibration)]
+    if not isinstance(found, dict) or not all(type(found.get(name)) in (int, float) for name in names):
         return None
+    return Calibration(**{name: found[name] for name in names})
 
 
 def keep(key: str, calibration: Calibration) -> Path:

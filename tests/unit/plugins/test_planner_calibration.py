@@ -29,7 +29,8 @@ from ctxkit_planner.shape import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+    import json
+from pathlib import Path
 
 CONFIG = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 4}
 CONFIG |= {"num_key_value_heads": 2, "num_hidden_layers": 12, "vocab_size": 256}
@@ -99,6 +100,9 @@ def test_corrections_are_kept_by_all_that_they_depend_on(tmp_path: Path, monkeyp
     others = [key_of("A100", CONFIG, Setup()), key_of("H100", CONFIG, Setup(attention="flash"))]
     others += [key_of("H100", CONFIG, Setup(checkpointing="none")), key_of("H100", {"model_type": "qwen2"}, Setup())]
     assert [kept(other) for other in others] == [None] * 4
+    for damaged in ({"factor": "x", "constant": 0, "reserve": 0}, {"factor": 1.0}, []):
+        cache_file().write_text(json.dumps({key: damaged}), encoding="utf-8")
+        assert kept(key) is None
     cache_file().write_text("{", encoding="utf-8")
     assert kept(key) is None
 
