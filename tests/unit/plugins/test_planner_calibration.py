@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,6 @@ from ctxkit_planner.shape import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    import json
 from pathlib import Path
 
 CONFIG = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 4}
