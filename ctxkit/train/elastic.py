@@ -172,7 +172,8 @@ def _readable(attempt: Attempt, going: Going) -> Going:
     """Return how a stage goes on whose optimizer lies in shards of another number of processes.
 
     Raises:
-        DiskError, ResumeError: the shards cannot be converted.
+        DiskError: there is no room to convert the shards.
+        ResumeError: they cannot be converted, or processes share rows, with which it was never seen to work.
     """
     if going.checkpoint is None or attempt.backend != "deepspeed":
         return going
@@ -181,6 +182,13 @@ def _readable(attempt: Attempt, going: Going) -> Going:
     before = checkpoints.random_states(checkpoint)
     if before == attempt.args.world_size:
         return going
+    if readers(attempt.args) != attempt.args.world_size:
+        raise ResumeError(
+            f"{checkpoint} was made with {before} processes, and now there are {attempt.args.world_size}: DeepSpeed "
+            "keeps the optimizer in one shard for each process, and its checkpoint is not converted for processes that "
+            "share rows (`parallelism_config`)",
+            f"start {before} processes",
+        )
     return replace(going, universal=str(universal.convert(checkpoint, before, attempt.args.world_size)))
 
 

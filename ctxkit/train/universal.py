@@ -82,12 +82,8 @@ def load_by(args: SFTConfig) -> None:
 
 
 def loaded(trainer: SFTTrainer) -> None:
-    """Mend what DeepSpeed loaded, and have it load its own checkpoints again, as that of the best model at the end.
-
-    ZeRO-3 gives all its groups one and the same tensor that counts steps, which each of them would then raise.
-    """
+    """Give each group a count of steps of its own: ZeRO-3 gives all of them one tensor, which each would raise."""
     engine: Any = trainer.model_wrapped
-    engine.load_universal_checkpoint = bool
     for state in engine.optimizer.optimizer.state.values():
         if torch.is_tensor(state.get("step")):
             state["step"] = state["step"].clone()
