@@ -97,6 +97,8 @@ def _read(path: Path, source: str) -> FoundConfig:
         return _parsed(path.read_text(encoding="utf-8"), source)
     except FileNotFoundError:
         return FoundConfig(None, f"there is no {path}")
+    except UnicodeDecodeError:
+        return FoundConfig(None, f"{source} cannot be read: it is no text in UTF-8")
     except OSError as error:
         return FoundConfig(None, f"{path} cannot be read: {type(error).__name__}")
 

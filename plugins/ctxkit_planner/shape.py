@@ -98,7 +98,14 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
     )
 
 
-_SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+_SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "vocab_size",
+    "decoder_sparse_step",
+)
 _MAY_BE_0 = ("num_key_value_heads", "head_dim", "sliding_window", "num_experts", "num_local_experts")
 
 
@@ -110,6 +117,10 @@ def _check(read: Mapping[str, Any]) -> None:
             message = f"the config of the model has {key}: {value!r}, which is no size"
             hint = f"it is a whole number from {least} on; see model.config, or the config.json of the model"
             raise CtxkitError(message, hint, exit_code=ExitCode.RECIPE)
+    for key in ("layer_types", "mlp_only_layers"):
+        if not isinstance(read.get(key, []), list | tuple):
+            message = f"the config of the model has {key}: {read[key]!r}, which is no list"
+            raise CtxkitError(message, "see the config.json of the model", exit_code=ExitCode.RECIPE)
 
 
 def _of_text(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -436,6 +437,23 @@ def test_a_stage_that_zero_has_not(*, stage: object, said: bool, tmp_path: Path,
     written = merged(yaml.safe_load(BASE), {"train": {"deepspeed": str(tmp_path / "ds.json")}})
     notes = " ".join(asked(load(yaml.safe_dump(written)), host).values["notes"])
     assert ("no ZeRO stage is read" in notes) is said
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (b"\xff\xfe", "it is no text in UTF-8"),
+        (b'{"model_type": "llama", "layer_types": 3}', "layer_types: 3, which is no list"),
+        (b'{"model_type": "qwen3_moe", "decoder_sparse_step": 0}', "decoder_sparse_step: 0, which is no size"),
+    ],
+)
+def test_a_config_that_is_damaged(config: bytes, said: str, tmp_path: Path, load: Load, host: Host) -> None:
+    """The file is named, or the key in it; nothing of the planner's is to blame."""
+    (tmp_path / "config.json").write_bytes(config)
+    located = load(yaml.safe_dump(merged(yaml.safe_load(BASE), {"model": {"name_or_path": str(tmp_path)}})))
+    with pytest.raises(CtxkitError, match=re.escape(said)) as caught:
+        asked(located, host)
+    assert caught.value.exit_code == 2
 
 
 def test_a_pattern_that_is_none(load: Load, host: Host) -> None:

@@ -30,7 +30,7 @@ from ctxkit_planner.shape import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-from pathlib import Path
+    from pathlib import Path
 
 CONFIG = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 4}
 CONFIG |= {"num_key_value_heads": 2, "num_hidden_layers": 12, "vocab_size": 256}
