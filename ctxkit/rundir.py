@@ -163,8 +163,11 @@ class RunDirectory:
         """
         file = self.path / "recipe.yaml"
         if file.exists():
-            parsed: dict[str, Any] = _plain(yaml_core.parse(file.read_text(encoding="utf-8"), str(file)))
-            return parsed
+            parsed = _plain(yaml_core.parse(file.read_text(encoding="utf-8"), str(file)))
+            if not _is_recipe(parsed):
+                raise ResumeError(f"{file} is damaged", "choose another --run-dir")
+            recorded: dict[str, Any] = parsed
+            return recorded
         if self.status() or any(self.path.glob("stages/*")):
             raise ResumeError(f"{self.path} holds another run, without its recipe", "choose another --run-dir")
         found = {path.name for path in self.path.glob("*")} - PREPARED
@@ -401,6 +404,11 @@ def _plain(parsed: yaml_core.Parsed) -> Any:
     if isinstance(value, dict):
         return {key: _plain(child) for key, child in value.items()}
     return [_plain(child) for child in value] if isinstance(value, list) else value
+
+
+def _is_recipe(value: Any) -> bool:
+    stages = value.get("stages") if isinstance(value, dict) else None
+    return isinstance(stages, list) and all(isinstance(stage, dict) and "name" in stage for stage in stages)
 
 
 def _component_changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

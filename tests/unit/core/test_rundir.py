@@ -231,3 +231,12 @@ def test_what_is_typed_as_a_checkpoint(directory: RunDirectory) -> None:
     for typed in (f"{'x' * 300}/checkpoint-6", f"one/{'x' * 300}", "a\0b", "one", "one/checkpoint-7", ".."):
         with pytest.raises(ResumeError, match="is no checkpoint of"):
             directory.asked(Resume(typed))
+
+
+@pytest.mark.parametrize("text", ["", "3", "stages: 3", "stages: [a]", "stages: [{train: {}}]"])
+def test_a_damaged_recipe_is_refused(text: str, directory: RunDirectory) -> None:
+    """Valid YAML that is no recipe is said to be damaged."""
+    (directory.path / "recipe.yaml").write_text(text)
+    with pytest.raises(CtxkitError) as caught:
+        directory.recorded()
+    assert "recipe.yaml" in str(caught.value)
