@@ -58,6 +58,8 @@ class Machines:
     """Which machine this is, from 0; only accelerate with a `config_file` asks for it."""
     gpus: bool = True
     """Without one, the processes talk through gloo, for which accelerate has no launcher of its own."""
+    deepspeed: bool = False
+    """Even one process must then be told where it meets others, which accelerate's line for one leaves out."""
 
     @property
     def local(self) -> int:
@@ -97,9 +99,9 @@ def launch_words(
         place = ["--nnodes", str(machines.num_machines), "--nproc-per-node", str(machines.local)]
         meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", machines.endpoint, "--rdzv-id", "ctxkit"]
         return ["torchrun", *place, *meeting, *run]
-    if machines.gpus:
+    if machines.gpus and not (machines.deepspeed and machines.num_processes == 1):
         return [*_accelerate(machines, None), *run]
-    if machines.num_processes > 1:
+    if machines.num_processes > 1 or machines.deepspeed:
         return ["torchrun", "--standalone", "--nproc-per-node", str(machines.num_processes), *run]
     return ["python", *run]
 

@@ -12,6 +12,7 @@ from ctxkit.errors import CtxkitError, DiskError, ExitCode
 from ctxkit.jobs import ENGINES, Job, parse_arguments
 from ctxkit.jobs.job import TOKEN
 from ctxkit.launch import PORT, Machines, launch_words
+from ctxkit.layouts import layout
 from ctxkit.masking import mask
 from ctxkit.resuming import AUTO, Resume
 from ctxkit.trust import trusted
@@ -97,7 +98,8 @@ def machines(request: LaunchRequest, located: Located) -> Machines:
     if rank >= over and request.machine_rank is not None:
         raise _refused(f"--machine-rank {rank}: the first of {over} machines is 0", f"the last one is {over - 1}")
     host, port = request.main_process_ip or "HOST", request.main_process_port or PORT
-    return Machines(count, over, host, port, rank, gpus=devices() != 0)
+    deepspeed = any(layout(located, stage).deepspeed for stage in located.recipe.stages)
+    return Machines(count, over, host, port, rank, gpus=devices() != 0, deepspeed=deepspeed)
 
 
 def words(request: LaunchRequest, located: Located, place: Machines) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from ctxkit import checks, identity, launch, provenance
 from ctxkit.errors import CtxkitError, ExitCode, StoppedError
 from ctxkit.fingerprint import Fingerprint
 from ctxkit.host import Host
+from ctxkit.layouts import layout
 from ctxkit.masking import masked
 from ctxkit.reading import Located
 from ctxkit.recipe import MODEL
@@ -66,6 +68,7 @@ def run_located(
     for taken_out in settle():
         say(taken_out)
     _refuse_idle_devices(located)
+    _refuse_lonely_deepspeed(located)
     if not directory.begun:
         _say_other_size(located)
     # Its own bars for files of a second or less would tear ours apart.
@@ -213,6 +216,17 @@ def _refuse_idle_devices(located: Located) -> None:
             f"start them all:  {line}\nor choose one:   CUDA_VISIBLE_DEVICES=0 ctxkit run {located.file}",
             exit_code=ExitCode.RECIPE,
         )
+
+
+def _refuse_lonely_deepspeed(located: Located) -> None:
+    """Refuse DeepSpeed in a process that no launcher started: it would look for MPI while the model loads.
+
+    Raises:
+        CtxkitError: with exit code 2 and the line to type.
+    """
+    if "MASTER_ADDR" not in os.environ and any(layout(located, stage).deepspeed for stage in located.recipe.stages):
+        hint = f"type  ctxkit launch {located.file} --num-processes 1"
+        raise CtxkitError("DeepSpeed needs a launcher, for one process too", hint, exit_code=ExitCode.RECIPE)
 
 
 def _say_other_size(located: Located) -> None:

@@ -64,6 +64,9 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         (Machines(8), "z.yaml", "accelerate launch --config_file z.yaml --num_processes 8"),
         (Machines(2, gpus=False), None, "torchrun --standalone --nproc-per-node 2"),
         (Machines(1, gpus=False), None, "python"),
+        (Machines(1, gpus=False, deepspeed=True), None, "torchrun --standalone --nproc-per-node 1"),
+        (Machines(1, deepspeed=True), None, "torchrun --standalone --nproc-per-node 1"),
+        (Machines(8, deepspeed=True), None, "accelerate launch --num_processes 8 --multi_gpu"),
         (
             Machines(16, 2, "node1", 123),
             None,
@@ -123,6 +126,8 @@ def test_dry_run_prints_the_line(typed: Callable[..., Any]) -> None:
     run = "-m ctxkit run r.yaml --run-dir 'x y' --set train.seed=1"
     assert out == f"torchrun --nnodes 2 --nproc-per-node 2 {meeting} {run}\n"
     words = ("--dry-run", "--num-machines", "1", "--num-processes", "8")
+    alone = ("--dry-run", "--num-machines", "1", "--num-processes", "1", "--set", "launch.deepspeed=zero3")
+    assert typed(*alone, gpus=1)[1].startswith("torchrun --standalone --nproc-per-node 1 -m ctxkit run r.yaml ")
     assert launching.LaunchRequest("-r.yaml").file == "./-r.yaml"
     assert typed(*words, gpus=8)[1] == "accelerate launch --num_processes 8 --multi_gpu -m ctxkit run r.yaml\n"
 
