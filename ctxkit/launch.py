@@ -79,9 +79,11 @@ def launch_line(
     arguments: Sequence[str] = (),
     *,
     num_machines: int = 1,
+    deepspeed: bool = False,
 ) -> str:
     """Return the line that runs a recipe file on machines with GPUs, quoted for a shell; see `launch_words`."""
-    return shlex.join(launch_words(recipe, Machines(num_processes, num_machines), config_file, arguments))
+    machines = Machines(num_processes, num_machines, deepspeed=deepspeed)
+    return shlex.join(launch_words(recipe, machines, config_file, arguments))
 
 
 def launch_words(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ctxkit import checks
 from ctxkit.errors import CtxkitError
 from ctxkit.launch import launch_line
+from ctxkit.layouts import layout
 from ctxkit.plan_request import plan_request
 from ctxkit.recipe import MODEL, Stage
 from ctxkit.settings import effective, seed, sft_settings, tokens_per_step, written
@@ -78,7 +79,11 @@ def plan(located: Located, sizes: PlanAnswer | None = None) -> dict[str, Any]:
         "original_window": original,
         "num_processes": launch.num_processes,
         "launch": launch_line(
-            str(located.file), launch.num_processes, launch.config_file, num_machines=launch.num_machines
+            str(located.file),
+            launch.num_processes,
+            launch.config_file,
+            num_machines=launch.num_machines,
+            deepspeed=any(layout(located, stage).deepspeed for stage in recipe.stages),
         ),
         "result": recipe.result_stage.name,
         "stages": [{**_stage(located, stage, original), **each.get(stage.name, {})} for stage in recipe.stages],

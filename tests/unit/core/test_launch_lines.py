@@ -116,6 +116,7 @@ def test_accelerate_takes_its_words() -> None:
 def test_line_of_the_plan() -> None:
     """The line is quoted for a shell."""
     assert shlex.split(launch_line("my r.yaml", 4, num_machines=2))[-1] == "my r.yaml"
+    assert launch_line("r.yaml", 1, deepspeed=True).startswith("torchrun --standalone ")
 
 
 def test_dry_run_prints_the_line(typed: Callable[..., Any]) -> None:
