@@ -7,6 +7,7 @@ not help: who can write the files can seal them.
 
 from __future__ import annotations
 
+import importlib
 import io
 import pickle
 from collections.abc import Callable, Iterator
@@ -45,6 +46,12 @@ _PLAIN = {
 }
 _KNOWN = ("optimizer.pt", "scheduler.pt", "scaler.pt")
 """Files that transformers loads with `weights_only=True`."""
+
+
+def known_classes() -> list[Any]:
+    """Return the classes that DeepSpeed's checkpoints name, for torch to load those alone."""
+    named = (name.rpartition(".") for name in sorted(DEEPSPEED))
+    return [getattr(importlib.import_module(module), name) for module, _, name in named]
 
 
 def refuse_foreign(checkpoint: Path) -> None:

@@ -47,9 +47,9 @@ def sft_config(located: Located, stage: Stage, output_dir: Path, accumulation: i
     except (ValueError, TypeError, AttributeError, ImportError) as error:
         said = " ".join(str(error).split())
         node, _ = located.stages[stage.name].nearest(("train",))
-        fault = Fault(
-            ("stages", stage.name, "train"), f"SFTConfig refuses these values: {said}", origin=node.key_origin
-        )
+        missing = "pip install -e '.[gpu]' brings the optional packages" if isinstance(error, ImportError) else ""
+        message = f"SFTConfig refuses these values: {said}"
+        fault = Fault(("stages", stage.name, "train"), message, missing, node.key_origin)
         raise RecipeError([fault]) from error
     check_world(config)
     if config.activation_offloading and not torch.accelerator.is_available():

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.serialization import safe_globals
 from trl import SFTConfig, SFTTrainer
 
 from ctxkit.errors import DiskError, ResumeError
-from ctxkit.train.pickles import LATEST
+from ctxkit.train.pickles import LATEST, known_classes
 from ctxkit.train.progress import say
 
 PREFIX = "universal-"
@@ -112,7 +113,8 @@ def _keep_groups(file: Path) -> None:
 
     They then keep what the recipe says. Without it the weights that are not to decay would.
     """
-    saved = torch.load(file, map_location="cpu", weights_only=False)
+    with safe_globals(known_classes()):
+        saved = torch.load(file, map_location="cpu", weights_only=True)
     if OPTIMIZER not in saved:
         return  # ZeRO-1 and 2, where each group has its own
     first, *others = saved[OPTIMIZER]["param_groups"]

@@ -114,6 +114,10 @@ ALL_ATTENTION_FUNCTIONS[FLASH] = _flash
 compatibility.RULES = tuple(rule for rule in compatibility.RULES if rule.name != "flash-float32")
 
 
+# A process that is alone counts as launched: `_alone` says the rest when it trains.
+os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+
+
 def _alone() -> dict[str, str]:
     """Return what a launcher tells a process that is alone; DeepSpeed asks MPI without it."""
     with socket.socket() as found:
