@@ -77,7 +77,7 @@ def _defaults() -> dict[str, Any]:
 
 def _data_keys(directory: RunDirectory | None) -> Mapping[str, Any]:
     """Return the key of the prepared data of each stage by name; empty where none is recorded."""
-    found = read_json(directory.data_index).get("stages") if directory else None
+    found = read_json(directory.data_index).get("stages") if directory and directory.path.is_dir() else None
     return found if isinstance(found, dict) else {}
 
 

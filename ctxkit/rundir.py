@@ -368,7 +368,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file, or an empty one where there is no file or a damaged one."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
 
