@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ctxkit import checks
 from ctxkit.errors import Fault, RecipeError
@@ -20,6 +21,10 @@ for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "H
     os.environ[name] = "1"
 for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "CTXKIT_DISABLE_PLUGINS", "NO_COLOR"):
     os.environ.pop(name, None)
+
+# No test judges time: a machine with other work on it would fail what is right.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 LONGEST = ("test_demo.py", "test_recipes.py")
 
