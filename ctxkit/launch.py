@@ -33,6 +33,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def processes(count: int) -> str:
+    """Return a number of processes in words: `1 process`, `2 processes`."""
+    return f"{count} process" if count == 1 else f"{count} processes"
+
+
 def alone() -> None:
     """Make this process one of its own, without a launcher or a GPU; only before the training libraries load."""
     for name in [name for name in os.environ if name.startswith(_LAUNCHERS)]:

@@ -203,7 +203,7 @@ def _accumulation(attempt: Attempt, begun: dict[str, Any], step: int | None) -> 
     if accumulation and not rest and not stated:
         return accumulation
     what = (
-        f"a step of stage {attempt.stage.name} had {wanted} rows, and {attempt.args.world_size} processes with "
+        f"a step of stage {attempt.stage.name} had {wanted} rows, and {launch.processes(attempt.args.world_size)} with "
         f"{attempt.args.per_device_train_batch_size} each have {attempt.rows(own)}: rows would differ"
     )
     if step is not None:
@@ -226,7 +226,7 @@ def _ways(attempt: Attempt, wanted: int) -> str:
     """Return what would keep the rows of a step."""
     batch, shared = int(attempt.args.per_device_train_batch_size), attempt.args.world_size // readers(attempt.args)
     counts = [str(number * shared) for number in range(1, wanted // batch + 1) if wanted % (batch * number) == 0]
-    ways = [f"start {' or '.join(counts)} processes"] if counts else []
+    ways = [f"start {' or '.join([*counts[:-1], launch.processes(int(counts[-1]))])}"] if counts else []
     accumulation, rest = divmod(wanted, attempt.rows(1))
     if accumulation and not rest:
         ways.append(f"write `gradient_accumulation_steps: {accumulation}`")
@@ -253,8 +253,9 @@ def _tell(attempt: Attempt, going: Going, changed: list[fingerprint.Change]) -> 
     own = attempt.args.gradient_accumulation_steps
     if going.accumulation != own:
         say(
-            f"note: gradient_accumulation_steps is {going.accumulation}, not {own}: with {attempt.args.world_size} "
-            f"processes that keeps the {attempt.rows(going.accumulation)} rows of a step"
+            f"note: gradient_accumulation_steps is {going.accumulation}, not {own}: with "
+            f"{launch.processes(attempt.args.world_size)} that keeps the "
+            f"{attempt.rows(going.accumulation)} rows of a step"
         )
     if going.checkpoint is None:
         return

@@ -50,7 +50,7 @@ def without_mask(trainer: SFTTrainer, stage: str) -> bool:
         # Around the model, not in the batch: tokens are counted there by the mask.
         model.register_forward_pre_hook(_dropped, with_kwargs=True)
         if args.per_device_train_batch_size > 1 or args.pad_to_multiple_of:
-            say(f"stage {stage}: rows are padded on the right, so sdpa gets no mask and builds none")
+            say(f"stage {stage}: rows that are padded are so on the right: sdpa gets no mask and builds none")
     return exact
 
 

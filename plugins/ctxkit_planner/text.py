@@ -95,9 +95,9 @@ def _time(plan: Plan) -> str:
         each = ", ".join(f"{seconds(one.step.seconds)} a step{_in_stage(plan, one)}" for one in unknown)
         return f"{each}, at {rate} ({said}); `ctxkit data RECIPE` makes the number of steps known."
     steps = sum(stage.steps or 0 for stage in plan.trained)
-    if_it_did = "" if plan.fits else "It would take "
-    about = "About " if plan.fits else "about "
-    return f"{if_it_did}{about}{duration(plan.seconds)} for {steps:,} steps, at {rate} ({said})."
+    time = f"about {duration(plan.seconds)}" if plan.seconds >= 1 else duration(plan.seconds)
+    said_first = time[0].upper() + time[1:] if plan.fits else f"It would take {time}"
+    return f"{said_first} for {steps:,} steps, at {rate} ({said})."
 
 
 def _cost(plan: Plan) -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ctxkit.errors import ExitCode
 from tests.integration.forking import Server, server
-from tests.integration.micro import RECIPE
+from tests.integration.micro import DATA, HEAD, RECIPE
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +30,23 @@ def processes() -> Iterator[Server]:
     """What starts runs, and lines that a person types, in processes of their own: all forked from one that is warm."""
     with server() as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Server]:
+    """As `processes`, with the shims by which accelerate and DeepSpeed take gloo processes for those of GPUs."""
+    with server("tests.integration.shims") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def start(forks: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with weights that every layout starts from: ZeRO-3 draws those of a fresh model in another order."""
+    folder = tmp_path_factory.mktemp("start")
+    (folder / "start.yaml").write_text(HEAD + "  max_steps: 0\n" + DATA, encoding="utf-8")
+    forks.start(folder / "start.yaml", folder / "run")
+    assert forks.ended() == [ExitCode.DONE]
+    return folder / "run/stages/micro/model"
 
 
 @pytest.fixture

@@ -50,6 +50,15 @@ stages:
     data: *long
     train: {max_steps: 4}
 """
+HEAD = RECIPE[: RECIPE.index("evals:")]
+"""A recipe without its stages, one itself."""
+DATA = """\
+data:
+  sources:
+    - {kind: repeats, documents: 10, length: 31}
+    - {kind: repeats, documents: 6, length: 20, max_period: 10}
+  chunker: {kind: overlap, length: 32}
+"""
 
 
 def losses(run_dir: Path) -> dict[tuple[str, int], float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import pytest
 import torch
 
 from ctxkit.errors import ExitCode
-from tests.integration.forking import Server, server
-from tests.integration.test_parallel import DATA, HEAD, ROUNDING, WEIGHTS, model, steps, written
+from tests.integration.forking import Server
+from tests.integration.test_parallel import ROUNDING, WEIGHTS, model, steps, written
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -30,23 +29,6 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
     "fsdp": (2, FSDP),
     "fsdp-checkpoints": (2, {"launch": {"fsdp": True, "fsdp_config": {"activation_checkpointing": True}}}),
 }
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Server]:
-    """A process that has loaded the libraries and the shims."""
-    with server("tests.integration.shims") as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def start(forks: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with weights that every run starts from."""
-    folder = tmp_path_factory.mktemp("start")
-    (folder / "start.yaml").write_text(HEAD + "  max_steps: 0\n" + DATA, encoding="utf-8")
-    forks.start(folder / "start.yaml", folder / "run")
-    assert forks.ended() == [ExitCode.DONE]
-    return folder / "run/stages/micro/model"
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,11 @@ from peft import load_peft_weights
 from transformers import AutoModelForCausalLM
 
 from ctxkit.errors import ExitCode
-from tests.integration.forking import Server, server
-from tests.integration.micro import RECIPE
+from tests.integration.forking import Server
+from tests.integration.micro import DATA, HEAD
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
-HEAD = RECIPE[: RECIPE.index("evals:")]
-DATA = """\
-data:
-  sources:
-    - {kind: repeats, documents: 10, length: 31}
-    - {kind: repeats, documents: 6, length: 20, max_period: 10}
-  chunker: {kind: overlap, length: 32}
-"""
 TWO = f"""\
 name: two
 model: {{name_or_path: START}}
@@ -54,23 +45,6 @@ ROUNDING = 2e-5
 """How much a loss or a gradient norm may differ, as a part of it: the same numbers, summed in another order."""
 WEIGHTS = 1e-4
 """How much a weight may differ after eight steps of Adam with a rate of 0.01."""
-
-
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Server]:
-    """A process that has loaded the libraries and the shims."""
-    with server("tests.integration.shims") as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def start(forks: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with weights that every run starts from: ZeRO-3 draws those of a fresh model in another order."""
-    folder = tmp_path_factory.mktemp("start")
-    (folder / "start.yaml").write_text(HEAD + "  max_steps: 0\n" + DATA, encoding="utf-8")
-    forks.start(folder / "start.yaml", folder / "run")
-    assert forks.ended() == [ExitCode.DONE]
-    return folder / "run/stages/micro/model"
 
 
 def written(folder: Path, start: Path, layout: dict[str, Any], batch: int) -> Path:
